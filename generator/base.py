@@ -1,0 +1,120 @@
+"""What every part of the file format shares: strict models, and text types with their messages."""
+
+from __future__ import annotations
+
+import re
+from decimal import Decimal
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict
+from pydantic_core import PydanticCustomError
+
+from generator import promql
+from generator.units import plain, show
+
+
+class Base(BaseModel):
+    """A mapping in the file. Unknown keys are faults; values are never converted behind the user's back."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
+
+
+def fault(code: str, message: str, hint: str | None = None, **shown: Any) -> PydanticCustomError:
+    """A validation error that becomes a diagnostic with this code; ``{names}`` in it are filled from ``shown``."""
+    context: dict[str, Any] = {name: show(value) for name, value in shown.items()}
+    if hint is not None:
+        context["hint"] = hint
+    return PydanticCustomError(code, message, context)
+
+
+def _text(value: Any) -> str:
+    # A version such as 2.10 is a number to YAML; its digits were kept, so it can be taken as it was written.
+    if isinstance(value, Decimal):
+        return plain(value) if value == value.to_integral_value() else f"{value:f}"
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    if not isinstance(value, str):
+        raise fault("wrong-type", "expected text, not {value}", value=value)
+    if not value.strip():
+        raise fault("empty-text", "this text is empty")
+    if "\x00" in value or any(ord(c) < 32 and c not in "\n\t" for c in value):
+        raise fault("bad-text", "this text holds control characters")
+    return value
+
+
+def _name(value: Any) -> str:
+    text = _text(value)
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}", text):
+        raise fault(
+            "bad-name",
+            "{value} cannot be a name",
+            "letters, digits, '-', '_' and '.', at most 100, starting with a letter or digit",
+            value=text,
+        )
+    return text
+
+
+def _label(value: Any) -> str:
+    text = _text(value)
+    if not re.fullmatch(r"[a-zA-Z_][a-zA-Z0-9_]{0,99}", text) or text.startswith("__"):
+        raise fault("bad-label", "{value} cannot be a label", "letters, digits and '_', such as region", value=text)
+    return text
+
+
+def _alert_name(value: Any) -> str:
+    text = _text(value)
+    if not re.fullmatch(r"[a-zA-Z_][a-zA-Z0-9_]{0,99}", text):
+        raise fault("bad-name", "{value} cannot be an alert's name", "write it as ConnectionPoolSaturated", value=text)
+    return text
+
+
+def _selector(value: Any) -> str:
+    text = _text(value)
+    try:
+        selector = promql.as_selector(text)
+    except promql.PromqlError as error:
+        raise fault("promql-syntax", f"this is not PromQL: {_escape(error)}") from None
+    if selector is None:
+        raise fault(
+            "not-a-metric",
+            'expected a metric, such as http_requests_total{code=~"5.."}}, not an expression',
+            "leave out rate(), sum() and ranges: they are added for you",
+        )
+    return selector
+
+
+def _query(value: Any) -> str:
+    text = _text(value)
+    try:
+        promql.parse(text)
+    except promql.PromqlError as error:
+        raise fault("promql-syntax", f"this is not PromQL: {_escape(error)}") from None
+    return text.strip()
+
+
+def _escape(error: Exception) -> str:
+    # PydanticCustomError fills {names}; braces of the parser's own message are not names.
+    return str(error).replace("{", "(").replace("}", ")").splitlines()[0] if str(error) else "it does not parse"
+
+
+def _url(value: Any) -> str:
+    text = _text(value)
+    match = re.fullmatch(r"https?://(?P<user>[^/@\s]*@)?[^\s/?#@]+\S*", text)
+    if match is None:
+        raise fault("bad-url", "{value} is not a web address", "write it as http://host:port/path", value=text)
+    if match["user"]:
+        raise fault(
+            "secret-in-file",
+            "this address holds a password",
+            "put the address into secrets/NAME and write url: {file: NAME}",
+        )
+    return text
+
+
+Text = Annotated[str, BeforeValidator(_text)]
+Name = Annotated[str, BeforeValidator(_name)]
+LabelName = Annotated[str, BeforeValidator(_label)]
+AlertName = Annotated[str, BeforeValidator(_alert_name)]
+Selector = Annotated[str, BeforeValidator(_selector)]
+Query = Annotated[str, BeforeValidator(_query)]
+Url = Annotated[str, BeforeValidator(_url)]
