@@ -1,0 +1,48 @@
+# Each target makes the Python environment first, which takes no time when it is there.
+LGTM := .venv/bin/lgtm
+.DEFAULT_GOAL := help
+.PHONY: help up down logs status doctor render apply demo test lint destroy setup setup-dev
+
+help: ## Show this list
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+up: setup ## Start everything, and wait until it is ready (again: changes nothing)
+	@$(LGTM) up
+
+down: setup ## Stop everything; the data stays
+	@$(LGTM) down
+
+logs: setup ## Follow the servers' logs (one server: make logs S=loki)
+	@$(LGTM) logs --follow $(S)
+
+status: setup ## How each server is, and the memory that it takes
+	@$(LGTM) status
+
+doctor: setup ## Find out what is wrong with this machine or the stack
+	@$(LGTM) doctor
+
+render: setup ## Write rules, dashboards, routes and probes from slos.yaml
+	@$(LGTM) render
+
+apply: setup ## Bring slos.yaml into force, or say why not
+	@$(LGTM) apply
+
+demo: setup ## Start the demo service, whose failures can be switched on
+	@$(LGTM) demo start
+
+test: setup-dev ## Run every test, those on real servers too (some: make test T=tests/unit)
+	@.venv/bin/pytest $(T)
+
+lint: setup-dev ## Check style and types
+	@.venv/bin/ruff check .
+	@.venv/bin/ruff format --check .
+	@.venv/bin/mypy
+
+destroy: setup ## Delete the servers and ALL their data (asks first)
+	@$(LGTM) destroy
+
+setup:
+	@bin/setup
+
+setup-dev:
+	@bin/setup dev
