@@ -84,6 +84,15 @@ DATA: Mapping[str, tuple[str, str]] = {
 # Directories that containers read through a bind mount, as users who are not the owner.
 CONFIGURATION = ("prometheus", "alertmanager", "loki", "tempo", "collector", "blackbox", "grafana")
 
+# Hand-written configuration that a server reads only when it starts.
+READ_AT_START: Mapping[str, tuple[str, ...]] = {
+    "prometheus": ("prometheus/prometheus.yml",),
+    "loki": ("loki/loki.yaml",),
+    "tempo": ("tempo/tempo.yaml",),
+    "collector": ("collector/collector.yaml",),
+    "grafana": ("grafana/provisioning",),
+}
+
 # Directories that a server cannot do without, and that git, which keeps no empty ones, may not have brought.
 NEEDED = ("loki/generated/rules", "grafana/generated/dashboards", "prometheus/generated/rules", "prometheus/targets")
 
@@ -180,6 +189,7 @@ class _Container:
     status: str
     started: str
     ports: set[int] = field(default_factory=set)
+    directory: str = ""
 
     @property
     def health(self) -> str | None:
@@ -421,7 +431,22 @@ def _compose_process(
 def compose_environment(project: Project, more: Mapping[str, str] | None = None) -> dict[str, str]:
     """The environment that makes Compose read the same settings as we do, whatever its own reading of .env."""
     keep = {key: project.settings[key] for key in project.settings if key in DEFAULTS}
-    return {**os.environ, **keep, "REGISTRY": registry(project), **(more or {})}
+    return {**os.environ, **keep, "REGISTRY": registry(project), **_digests(project), **(more or {})}
+
+
+def _digests(project: Project) -> dict[str, str]:
+    """A hash of each server's hand-written configuration. Compose sees only that a mount is the same, not what is in it."""
+    found = {}
+    for server, names in READ_AT_START.items():
+        digest = hashlib.sha256()
+        for name in names:
+            top = project.root / name
+            for path in sorted(top.rglob("*")) if top.is_dir() else [top]:
+                if path.is_file():
+                    digest.update(f"{path.relative_to(project.root).as_posix()}\0".encode())
+                    digest.update(path.read_bytes())
+        found[f"{server.upper()}_CONFIGURATION"] = digest.hexdigest()[:16]
+    return found
 
 
 def _end(process: subprocess.Popen[str]) -> None:
@@ -452,6 +477,7 @@ def up(project: Project, report: Report, render: Render | None = None, *, timeou
     with contextlib.closing(engine()) as client:
         chosen = wanted(project)
         before = _containers(project, client)
+        check_name(project, before)
         check_ports(project, chosen, before)
         needs: dict[str, Mapping[str, bytes]] = dict((render(project) if render is not None else None) or {})
         secrets.ensure(project, report)
@@ -506,8 +532,22 @@ def _containers(project: Project, client: docker.DockerClient) -> dict[str, _Con
                 status=str(entry.get("Status", "")),
                 started=str(detail["State"].get("StartedAt", "")),
                 ports={int(port["PublicPort"]) for port in entry.get("Ports") or () if port.get("PublicPort")},
+                directory=labels.get("com.docker.compose.project.working_dir", ""),
             )
     return found
+
+
+def check_name(project: Project, present: Mapping[str, _Container]) -> None:
+    """Raise StackError when another copy of the project, which still exists, has containers under the same name.
+
+    Compose would take them for ours and put them onto this copy's configuration.
+    """
+    for own in present.values():
+        if own.directory and Path(own.directory).resolve() != project.root and Path(own.directory).is_dir():
+            raise StackError(
+                f"The copy of this project in {own.directory} is up under the same name, {project.compose_project}.",
+                "Run `make down` there, or set COMPOSE_PROJECT_NAME and the ports in .env here.",
+            )
 
 
 def check_ports(project: Project, chosen: Iterable[str], present: Mapping[str, _Container]) -> None:
@@ -530,11 +570,20 @@ def check_ports(project: Project, chosen: Iterable[str], present: Mapping[str, _
         if own is not None and port in own.ports:
             continue
         if not _port_is_free(project.settings["BIND_ADDRESS"], port):
+            if _publishes(project, server, port):
+                continue  # started after `present` was listed: an `up` that was interrupted may still be at it
             holder = _holder(port)
             raise PortInUseError(
                 f"Port {port}, for {server}, is in use{f' by {holder}' if holder else ''}.",
                 f"Stop that, or set {setting} to another port in .env.",
             )
+
+
+def _publishes(project: Project, server: str, port: int) -> bool:
+    with contextlib.suppress(LgtmError), contextlib.closing(engine(timeout=5)) as client:
+        own = _containers(project, client).get(server)
+        return own is not None and port in own.ports
+    return False
 
 
 def _engine_is_local() -> bool:

@@ -5,8 +5,12 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import os
 import shutil
+import signal
 import socket
+import subprocess
+import sys
 import tarfile
 import time
 import uuid
@@ -157,6 +161,41 @@ def test_a_server_that_was_stopped_is_started_again(stack: Stack, client: docker
     assert not servers.status(stack.project).ready
     assert servers.up(stack.project, lambda line: None).changed is True
     assert servers.status(stack.project).ready
+
+
+def test_an_edited_configuration_takes_effect_and_no_other_server_is_touched(stack: Stack, client: docker.DockerClient) -> None:
+    path = stack.project.root / "loki" / "loki.yaml"
+    before = {name: attributes["Id"] for name, attributes in containers(client, stack.project).items()}
+    edited = path.read_text(encoding="utf-8").replace("max_line_size: 256KB", "max_line_size: 255KB")
+    assert "255KB" in edited
+    path.write_text(edited, encoding="utf-8")
+    assert servers.up(stack.project, lambda line: None).changed is True
+    after = {name: attributes["Id"] for name, attributes in containers(client, stack.project).items()}
+    assert {name for name in before if before[name] != after[name]} == {"loki"}
+    assert "max_line_size: 255KB" in stack.get("loki", "/config").text
+
+
+def test_ctrl_c_at_any_point_leaves_nothing_that_the_next_up_cannot_use(
+    make_project: Callable[..., Project], client: docker.DockerClient
+) -> None:
+    project = make_project()
+    start = (
+        "import sys; from pathlib import Path; from generator import stack; from generator.project import Project\n"
+        "stack.up(Project.load(Path(sys.argv[1])), lambda line: None)"
+    )
+    for seconds in (0.6, 1.2, 2.5):
+        # Its own group, all of which gets the signal: as a terminal does it.
+        process = subprocess.Popen(
+            [sys.executable, "-c", start, str(project.root)], stderr=subprocess.DEVNULL, start_new_session=True
+        )
+        time.sleep(seconds)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGINT)
+        process.wait(timeout=40)
+    servers.up(project, lambda line: None)
+    assert servers.status(project).ready
+    assert not client.containers.list(all=True, filters={"label": f"lgtm.helper={project.compose_project}"})
+    servers.destroy(project, lambda line: None)
 
 
 def test_data_survives_down_and_up(stack: Stack, client: docker.DockerClient) -> None:

@@ -250,7 +250,7 @@ def test_references_come_with_any_registry(ref: str, registry: str, path: str) -
     assert images.image_path(ref, registry) == path
 
 
-@pytest.mark.parametrize("ref", ["prometheus:v1", "prom/prometheus", "quay.io/prometheus/prometheus:v3", ""])
+@pytest.mark.parametrize("ref", ["prometheus:v1", "prom/prometheus", "registry.example.org/prometheus/prometheus:v3", ""])
 def test_other_references_are_refused(ref: str) -> None:
     with pytest.raises(ValueError, match="REGISTRY/owner/name:tag"):
         images.image_path(ref)
@@ -259,7 +259,7 @@ def test_other_references_are_refused(ref: str) -> None:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ('Get "https://registry-1.docker.io/v2/": dial tcp: lookup registry-1.docker.io: no such host', "UNREACHABLE"),
+        ('Get "https://docker.io/v2/": dial tcp: lookup docker.io: no such host', "UNREACHABLE"),
         ("received unexpected HTTP status: 503 Service Unavailable", "UNREACHABLE"),
         ("x509: certificate signed by unknown authority", "UNREACHABLE"),
         ("manifest for prom/prometheus:v9 not found: manifest unknown: manifest unknown", "NOT_FOUND"),
@@ -274,10 +274,8 @@ def test_the_engines_words_are_understood(text: str, expected: str) -> None:
 
 
 def test_a_refusal_says_which_host_but_not_which_resolver() -> None:
-    error = images._pull_error(
-        'Get "https://registry-1.docker.io/v2/": dial tcp: lookup registry-1.docker.io on 192.0.2.1:53: no such host'
-    )
-    assert str(error) == "registry-1.docker.io: no such host"
+    error = images._pull_error('Get "https://docker.io/v2/": dial tcp: lookup docker.io on 192.0.2.1:53: no such host')
+    assert str(error) == "docker.io: no such host"
 
 
 # The SDK leaves the socket of a failed connection to the garbage collector.
@@ -527,6 +525,22 @@ def test_the_estimate_starts_with_the_work_and_follows_the_pace() -> None:
     progress.finish("prometheus")
     progress.finish("loki")
     assert progress.remaining(10_000.0) == pytest.approx(0.0)
+
+
+def test_more_cores_promise_less_time_but_not_too_little() -> None:
+    two, four, many = (Progress({"loki": 1000}, cores).remaining(0.0) for cores in (2, 4, 64))
+    assert four == pytest.approx(two / 2)
+    assert many == pytest.approx(two / 4)
+
+
+def test_a_nearly_full_disk_is_told_before_anything_is_compiled(
+    project: Path, fake_go: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = fake_go(COMPILES)
+    monkeypatch.setattr(images, "DISK_NEEDED", 10**18)
+    with pytest.raises(BuildError, match="GB of disk"):
+        images.ensure(REFS, project, quiet, engine=FakeEngine())
+    assert " build " not in log.read_text(encoding="utf-8")
 
 
 def test_more_packages_than_were_counted_do_not_finish_an_image() -> None:

@@ -135,6 +135,20 @@ def test_own_ports_are_no_obstacle(tmp_path: Path) -> None:
             stack.check_ports(here, ["loki"], {})
 
 
+def test_another_copy_under_the_same_name_is_refused(tmp_path: Path) -> None:
+    here, there = tmp_path / "here", tmp_path / "there"
+    here.mkdir()
+
+    def of(directory: Path) -> dict[str, stack._Container]:
+        return {"loki": stack._Container("id", "running", "Up", "", set(), str(directory))}
+
+    stack.check_name(project(here), of(here))
+    stack.check_name(project(here), of(there))  # deleted or moved since: nobody can run `make down` there
+    there.mkdir()
+    with pytest.raises(stack.StackError, match="there is up under the same name, lgtm"):
+        stack.check_name(project(here), of(there))
+
+
 def test_a_refused_connection_is_not_ready(tmp_path: Path) -> None:
     with contextlib.closing(socket.socket()) as probe:
         probe.bind(("127.0.0.1", 0))
