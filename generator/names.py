@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterable
 
 # Recorded series. Names follow Prometheus's level:metric:operation convention.
@@ -10,15 +11,32 @@ ERRORS_RATE = "slo:sli_errors:rate"
 TOTAL_RATE = "slo:sli_total:rate"
 ERRORS_SLOW = "slo:sli_errors:sum5m"
 TOTAL_SLOW = "slo:sli_total:sum5m"
+ERRORS_COUNTED = "slo:sli_errors:counted"
+TOTAL_COUNTED = "slo:sli_total:counted"
+ERRORS_WINDOW = "slo:sli_errors:sum_window"
+TOTAL_WINDOW = "slo:sli_total:sum_window"
 ERROR_BUDGET = "slo:error_budget:ratio"
 BUDGET_REMAINING = "slo:error_budget_remaining:ratio"
+# What Loki's ruler records of logs and writes to Prometheus.
+LOG_ERRORS = "slo:log_errors:rate"
+LOG_TOTAL = "slo:log_total:rate"
 
 # Alerts that the generator makes.
 ALERT_BURN = "SLOBurnRate"
 ALERT_NO_DATA = "SLONoData"
 ALERT_PROBE = "ProbeFailing"
 ALERT_WATCHDOG = "Watchdog"
-RESERVED_ALERTS = (f"{ALERT_BURN}Critical", f"{ALERT_BURN}Warning", ALERT_NO_DATA, ALERT_PROBE, ALERT_WATCHDOG)
+ALERT_EXHAUSTED = "SLOBudgetExhausted"
+ALERT_FREEZE = "SLODeploymentFreeze"
+RESERVED_ALERTS = (
+    f"{ALERT_BURN}Critical",
+    f"{ALERT_BURN}Warning",
+    ALERT_NO_DATA,
+    ALERT_PROBE,
+    ALERT_WATCHDOG,
+    ALERT_EXHAUSTED,
+    ALERT_FREEZE,
+)
 
 SEVERITIES = ("critical", "warning", "info")
 TIERS = ("critical", "high", "medium", "low")
@@ -29,6 +47,15 @@ IDENTITY = ("service", "slo")
 RESERVED_LABELS = frozenset({*IDENTITY, "owner", "tier", "severity", "alertname", "le", "quantile", "__name__", "probe"})
 
 PROBE_JOB = "probe"
+# What prometheus.yml scrapes itself.
+STACK_JOBS = frozenset(
+    {"prometheus", "alertmanager", "loki", "tempo", "collector", "blackbox", "optional", "targets", PROBE_JOB}
+)
+# Bounds of the buckets of lgtm_instrumentation's process durations, in seconds.
+PROCESS_BUCKETS = (
+    "0.005", "0.01", "0.025", "0.05", "0.1", "0.2", "0.3", "0.5", "1", "2", "3", "5", "7.5", "10", "15", "20", "30", "45", "60",
+    "90", "120", "180", "300",
+)  # fmt: skip
 BLACKBOX_ADDRESS = "blackbox:9115"
 # Where a secret of `secrets/` is found inside the container that needs it.
 SECRETS_DIRECTORY = "/run/lgtm-secrets"
@@ -44,13 +71,18 @@ def error_ratio(window: object) -> str:
     return f"slo:error_ratio:{window}"
 
 
+def errors_sum(window: object) -> str:
+    """The recorded sum of the errors' rates over a window such as ``1h``."""
+    return f"slo:sli_errors:sum_{window}"
+
+
 def burn_alert(severity: str) -> str:
     """The burn-rate alert of a severity: one name per severity, so that routes and silences stay stable."""
     return f"{ALERT_BURN}{severity.capitalize()}"
 
 
 def service_uid(service: str) -> str:
-    """The uid of a service's dashboard. Grafana allows 40 characters; a longer one is cut and gets a digest."""
+    """The uid of a service's dashboard. Grafana allows 40 letters, digits, `-` and `_`; any other gets a digest."""
     return _uid("service", service)
 
 
@@ -61,9 +93,9 @@ def runbook_uid(service: str) -> str:
 
 def _uid(kind: str, name: str) -> str:
     uid = f"{kind}-{name}"
-    if len(uid) <= 40:
+    if re.fullmatch(r"[A-Za-z0-9_-]{1,40}", uid):
         return uid
-    return f"{uid[:31]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+    return f"{re.sub(r'[^A-Za-z0-9_-]', '-', uid)[:31]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
 
 def metric_glossary() -> Iterable[tuple[str, str]]:
@@ -73,7 +105,27 @@ def metric_glossary() -> Iterable[tuple[str, str]]:
         (TOTAL_RATE, "all events per second, every 30 s, from the raw counters"),
         (ERRORS_SLOW, "five minutes of errors summed, every 5 min: what long windows read"),
         (TOTAL_SLOW, "five minutes of all events summed, every 5 min"),
+        (ERRORS_COUNTED, "errors over the SLO's own window as far as sums of five minutes have come, every 5 min"),
+        (TOTAL_COUNTED, "all events over the SLO's own window, the same"),
+        (ERRORS_WINDOW, "errors over the SLO's own window up to now, every 30 s, as a sum of rates: times 30 s, events"),
+        (TOTAL_WINDOW, "all events over the SLO's own window up to now, the same"),
+        (errors_sum("<window>"), "errors over a window of which an alert counts the bad events"),
         (error_ratio("<window>"), "share of bad events over a window, weighted by traffic"),
         (ERROR_BUDGET, "share of events that may fail (1 - objective), with the SLO's metadata as labels"),
+        (LOG_ERRORS, "bad log lines per second, recorded by Loki's ruler"),
+        (LOG_TOTAL, "log lines per second of which those are a part, the same"),
         (BUDGET_REMAINING, "share of the error budget left over the SLO's window: 1 untouched, below 0 overspent"),
+    )
+
+
+def alert_glossary() -> Iterable[tuple[str, str]]:
+    """Each alert that the generator makes with when it fires, for the reference."""
+    return (
+        (f"{ALERT_BURN}Critical", "a condition under `critical` of the SLO's burn-rate policy holds over both its windows"),
+        (f"{ALERT_BURN}Warning", "a condition under `warning` of the SLO's burn-rate policy holds over both its windows"),
+        (ALERT_NO_DATA, "the metrics that an SLO reads are not there, so that nobody knows"),
+        (ALERT_PROBE, "a probe failed as often in a row as its `failures` says"),
+        (ALERT_EXHAUSTED, "nothing is left of an SLO's budget; where its policy has `exhausted`"),
+        (ALERT_FREEZE, "less of an SLO's budget is left than its policy's `freeze` demands: deploy nothing"),
+        (ALERT_WATCHDOG, "always: when it stops arriving, alerting is broken"),
     )

@@ -1,0 +1,206 @@
+"""The first page: who is hurt, how badly, since when, and where to go. Reads recorded series and alerts only."""
+
+from __future__ import annotations
+
+from grafana_foundation_sdk.models import dashboard as m
+
+from generator import names
+from generator.model import Model
+from generator.render.dashboards import ask
+from generator.render.dashboards.style import (
+    BAD,
+    GOOD,
+    KEEP_TIME,
+    NEUTRAL,
+    SEVERITY_COLOURS,
+    WATCH,
+    AnyPanel,
+    Ask,
+    Column,
+    Section,
+    Step,
+    Tile,
+    dashboard,
+    graph,
+    grid,
+    tile_number,
+)
+
+STATES = {
+    str(ask.BOTH): ("Exhausted, burning", BAD),
+    str(ask.BURNING): ("Burning", BAD),
+    str(ask.EXHAUSTED): ("Exhausted", WATCH),
+    str(ask.SILENT): ("No data", NEUTRAL),
+    str(ask.HEALTHY): ("Healthy", GOOD),
+}
+# The first step colours what has no value at all.
+BUDGET_STEPS = (Step(None, NEUTRAL), Step(-1e9, BAD), Step(0.0, WATCH), Step(0.25, GOOD))
+FAR_OVERSPENT = (-10.0, "> 10× spent")
+BURN_STEPS = (Step(None, NEUTRAL), Step(0.0, GOOD), Step(1.0, WATCH), Step(10.0, BAD))
+TO_SERVICE = "/d/${__data.fields.dashboard}?var-slo=${__data.fields.slo}&" + KEEP_TIME
+TO_RUNBOOK = "/d/${__data.fields.runbook}?var-alert=${__data.fields.section}&" + KEEP_TIME
+ALERT_TO_SERVICE = "/d/${__data.fields.dashboard}?" + KEEP_TIME
+
+
+def render(model: Model) -> m.Dashboard:
+    """The overview of everything in the file."""
+    organization = f"{model.organization}: " if model.organization else ""
+    top = Section("top", "", [*_tiles(), Tile("firing", firing_alerts(model), 24, 6), Tile("slos", slo_table(model), 24, 11)])
+    trend = Section("trend", "Last 30 days", [Tile("budgets", _trend(), 24, 9)])
+    return dashboard(
+        names.OVERVIEW_UID,
+        f"{organization}Overview",
+        "Who is hurt, how badly, since when. Start with the firing alerts; each row leads to its runbook and its service.",
+        [top, trend],
+        tags=["overview"],
+        since="now-6h",
+    )
+
+
+def _tiles() -> list[Tile]:
+    none_or_bad = (Step(None, GOOD), Step(1, BAD))
+    none = {"0": ("None", GOOD)}
+    return [
+        Tile(
+            "critical",
+            tile_number(
+                "Critical alerts",
+                "Alerts that page somebody, firing now. Open the first in the list below and follow its runbook.",
+                Ask(ask.critical_firing(), instant=True),
+                words=none,
+                limits=none_or_bad,
+                empty="Prometheus does not answer",
+            ),
+            5,
+            3,
+        ),
+        Tile(
+            "burning",
+            tile_number(
+                "SLOs burning",
+                "SLOs whose burn-rate alert fires: their budget will not last. Find them below, worst first.",
+                Ask(ask.in_state(ask.BURNING, ask.BOTH), instant=True),
+                words=none,
+                limits=none_or_bad,
+                empty="Prometheus does not answer",
+            ),
+            5,
+            3,
+        ),
+        Tile(
+            "exhausted",
+            tile_number(
+                "Budgets exhausted",
+                "SLOs that have broken their promise for this window. No risky change to these services until they recover.",
+                Ask(ask.exhausted(), instant=True),
+                words=none,
+                limits=(Step(None, GOOD), Step(1, WATCH)),
+                empty="Prometheus does not answer",
+            ),
+            5,
+            3,
+        ),
+        Tile(
+            "silent",
+            tile_number(
+                "SLOs without data",
+                "Nothing is measured of these, so an outage would go unnoticed. See whether the service is up and still "
+                "exports its metrics.",
+                Ask(ask.in_state(ask.SILENT), instant=True),
+                words=none,
+                limits=(Step(None, GOOD), Step(1, NEUTRAL)),
+                empty="Prometheus does not answer",
+            ),
+            5,
+            3,
+        ),
+        Tile(
+            "heartbeat",
+            tile_number(
+                "Alerting",
+                "The Watchdog alert always fires. When it is silent, no alert reaches anybody: check Prometheus and its rules.",
+                Ask(ask.heartbeat(), instant=True),
+                words={"0": ("Silent", BAD), "1": ("Alive", GOOD)},
+                limits=(Step(None, BAD), Step(1, GOOD)),
+                empty="Prometheus does not answer",
+            ),
+            4,
+            3,
+        ),
+    ]
+
+
+def slo_table(model: Model, service: str = "") -> AnyPanel:
+    """Every SLO, or those of one service, worst first."""
+    windows = {slo.window for slo in model.slos if service in ("", slo.service)}
+    labels = {"service": service} if service else {}
+    asks = [
+        Ask(ask.objectives(model, **labels), instant=True, ref="Objective"),
+        Ask(ask.state(**labels), instant=True, ref="State"),
+        Ask(ask.worst_remaining(**labels), instant=True, ref="Left"),
+        Ask(ask.worst_burn_rate(**labels), instant=True, ref="Burn"),
+    ]
+    if windows:
+        asks.append(Ask(ask.lasts(windows, **labels), instant=True, ref="Lasts"))
+    columns = [
+        Column("Value #State", "State", 150, words=STATES, limits=(Step(None, NEUTRAL),), filled=True),
+        Column("service", "" if service else "Service", 140, link=("Open the service", TO_SERVICE)),
+        Column("slo", "SLO", 200, link=("Open this SLO", TO_SERVICE)),
+        Column("title", "Promise", None),
+        Column("Value #Left", "Budget left", 125, "percentunit", 1, below=FAR_OVERSPENT, limits=BUDGET_STEPS, empty="not yet"),
+        Column("Value #Burn", "Burn rate 1h", 110, "suffix:×", 1, limits=BURN_STEPS, empty="no traffic"),
+        Column("Value #Lasts", "Gone in", 95, "dtdurations", 0, empty="–"),
+        Column("promised", "Promised", 130),
+        Column("owner", "Owner", 110),
+        Column("tier", "Tier", 85),
+        *(Column(name) for name in ("Value #Objective", "objective", "window", "dashboard", "runbook")),
+    ]
+    return grid(
+        "Service level objectives, worst first" if not service else "Objectives, worst first",
+        "Exhausted: the promise is broken for this window. Burning: its alert fires. No data: nothing is measured. "
+        "Budget left is what may still fail; a burn rate of 1× spends it exactly over the window; “gone in” is when it is "
+        "spent at the rate of the last hour. Open a row for what to do.",
+        asks,
+        columns,
+        empty="No SLO is recorded yet. Rules are first evaluated within a minute of the start.",
+        sort=[("State", True), ("Budget left", False)],
+    )
+
+
+def firing_alerts(model: Model, service: str = "", *, narrow: bool = False) -> AnyPanel:
+    """What fires now, pages first. ``narrow`` leaves out what its page says already."""
+    labels = {"service": service} if service else {}
+    severities = {str(rank): (name, colour) for rank, (name, colour) in enumerate(SEVERITY_COLOURS.items())}
+    columns = [
+        Column("urgency", "Severity", 110, words=severities, limits=(Step(None, NEUTRAL),), filled=True),
+        Column("Value", "Since", 130, "dateTimeFromNow"),
+        Column("service", "" if service else "Service", 160, link=("Open the service", ALERT_TO_SERVICE)),
+        Column("section", "About", None if narrow else 240, link=("What to do", TO_RUNBOOK)),
+        Column("alertname", "Alert", None, link=("What to do", TO_RUNBOOK)),
+        Column("owner", "" if narrow else "Owner", 110),
+        *(Column(name) for name in ("severity", "slo", "probe", "dashboard", "runbook")),
+    ]
+    return grid(
+        "Firing alerts",
+        "Follow the alert's name to its runbook: what it means, what to check, what mends it.",
+        [Ask(ask.firing(model, **labels), instant=True)],
+        columns,
+        empty="No alert is firing.",
+        sort=[("Severity", False), ("Since", False)],
+    )
+
+
+def _trend() -> AnyPanel:
+    panel = graph(
+        "Budgets: the ten with least left",
+        "A step down is an incident, a slope is a slow leak. Plan work on reliability where a line keeps falling. "
+        "Below -100% a line leaves the picture.",
+        [Ask(ask.worst_budgets(), "{{service}} {{slo}}")],
+        empty="Nothing recorded yet: the first budgets appear five minutes after the start.",
+        unit="percentunit",
+        limits=(Step(None, BAD), Step(0, "transparent")),
+        lowest=-1,
+        highest=1,
+        decimals=1,
+    )
+    return panel.time_from("30d").max_data_points(1440)

@@ -1,0 +1,425 @@
+"""One page for each service: from its promises to the request, the log line and the trace that broke them."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+
+from grafana_foundation_sdk.models import dashboard as m
+from grafana_foundation_sdk.models.common import GraphDrawStyle
+
+from generator import names
+from generator.model import Model, ResolvedAlert, ResolvedService, ResolvedSlo
+from generator.render.dashboards import ask, overview, own
+from generator.render.dashboards.style import (
+    BAD,
+    BLUE,
+    GOOD,
+    NEUTRAL,
+    PROMETHEUS,
+    PURPLE,
+    WATCH,
+    Ask,
+    Choices,
+    Column,
+    Section,
+    Step,
+    Tile,
+    dashboard,
+    graph,
+    grid,
+    history,
+    line,
+    link,
+    log_lines,
+    traces,
+)
+from generator.sli import Latency
+from generator.units import Duration, Threshold, percent, plain
+
+# What counts as a slow trace where no latency SLO says.
+SLOW = Duration(Decimal(1))
+# From this many SLOs on, the page opens with one of them instead of all.
+MANY = 12
+UNITS = {"number": "short", "percent": "percentunit", "seconds": "s", "bytes": "bytes"}
+FAILED_STEPS = (Step(None, GOOD), Step(0.001, WATCH), Step(0.05, BAD))
+UP_DOWN = {"1": ("Up", GOOD), "0": ("Down", BAD)}
+CHOSEN = ask.Like("$slo")
+_ABSENT = "No such series in this range. Some appear only once something goes wrong; else, was the metric renamed?"
+
+
+def render(model: Model, service: ResolvedService) -> m.Dashboard:
+    """A service's page. Its variable ``slo`` narrows it to one objective."""
+    telemetry = ask.telemetry_name(service)
+    uid = names.service_uid(service.name)
+    sections = [_top(model, service)]
+    if service.slos:
+        sections.append(_objective(service))
+    sections += [
+        _latency(service),
+        *own.sections(service),
+        _causes(service),
+        _probes(service),
+        _evidence(service, telemetry),
+        _neighbours(model, service, telemetry),
+    ]
+    links = [
+        link("Overview", f"/d/{names.OVERVIEW_UID}", icon="apps"),
+        link("Runbook", f"/d/{names.runbook_uid(service.name)}", icon="doc", tooltip="What each alert means and what mends it"),
+        *(link(f"Depends on {other}", f"/d/{names.service_uid(other)}", icon="sitemap") for other in service.depends_on),
+    ]
+    about = f"{(service.description or service.title).rstrip('.')}. Owner: {service.owner}. Tier: {service.tier}."
+    return dashboard(
+        uid,
+        service.title,
+        about,
+        sections,
+        tags=["service", f"owner:{service.owner}", f"tier:{service.tier}"],
+        since="now-6h",
+        links=links,
+        variables=[_choice(service).model()] if service.slos else [],
+        annotations=_annotations(service, telemetry),
+    )
+
+
+def _choice(service: ResolvedService) -> Choices:
+    options = [(slo.name, _name(slo)) for slo in service.slos]
+    every = ".+" if len(options) < MANY else None
+    return Choices("slo", "SLO", options, every=every, description="Narrows the page to one objective.")
+
+
+def _name(slo: ResolvedSlo) -> str:
+    return slo.title if slo.title == slo.name else f"{slo.title} ({slo.name})"
+
+
+def _annotations(service: ResolvedService, telemetry: str) -> list[m.AnnotationQuery]:
+    def mark(name: str, expr: str, colour: str, title: str, text: str) -> Any:
+        made = Mark(name=name, datasource=PROMETHEUS, enable=True, icon_color=colour, expr=expr)
+        made.title, made.text = title, text
+        return made
+
+    return [
+        mark("Alerts", ask.alert_starts(service.name), BAD, "{{alertname}} fires", "{{severity}} {{slo}}{{probe}}"),
+        mark(
+            "Deployments",
+            ask.new_versions(telemetry),
+            BLUE,
+            "Version {{service_version}} deployed",
+            "New in the last ten minutes.",
+        ),
+    ]
+
+
+class Mark(m.AnnotationQuery):
+    """An annotation from a Prometheus query, with the fields that the SDK's model has no names for."""
+
+    title = ""
+    text = ""
+
+    def to_json(self) -> dict[str, object]:
+        """As the SDK does, with title, text and step."""
+        return {**super().to_json(), "titleFormat": self.title, "textFormat": self.text, "step": "60s"}
+
+
+def _top(model: Model, service: ResolvedService) -> Section:
+    rows = min(max(len(service.slos), 3), 9) + 3
+    tiles = []
+    if service.slos:
+        tiles.append(Tile("slos", overview.slo_table(model, service.name), 24, rows))
+    tiles.append(Tile("firing", overview.firing_alerts(model, service.name), 24, 5))
+    return Section("top", "", tiles)
+
+
+def _spent(service: ResolvedService) -> Any:
+    windows = sorted({slo.window for slo in service.slos})
+    asks = []
+    for index, window in enumerate(windows):
+        spent = ask.spent_per_step(window, service.name, CHOSEN)
+        asks.append(Ask(spent, "Spent", step=ask.SLOW_STEP, ref=f"Spent{index}"))
+        asks.append(Ask(ask.even_spending(window, service.name, CHOSEN), "Even spending", ref=f"Even{index}"))
+    panel = graph(
+        "Error budget spent",
+        "Above the dashed line the budget is spent faster than it lasts; at 100% the promise is broken. A step is an "
+        "incident: look what happened then. A slope is a steady fault: plan its repair.",
+        asks,
+        empty="Nothing has been recorded of it yet.",
+        unit="percentunit",
+        limits=(Step(None, "transparent"), Step(1, BAD)),
+        softest=1.05,
+        fill=10,
+    )
+    total = {
+        "mode": "cumulativeFunctions",
+        "cumulative": {"reducer": "sum"},
+        "alias": "Spent",
+        "replaceFields": True,
+    }
+    only = m.MatcherConfig(id_val="byRefId", options="/^Spent/")
+    panel.with_transformation(m.DataTransformerConfig(id_val="calculateField", options=total, filter_val=only))
+    line(panel, "Spent", BLUE)
+    line(panel, "Even spending", NEUTRAL, dashed=True)
+    return panel.time_from(str(windows[-1])).max_data_points(2880)
+
+
+def _groups(service: ResolvedService) -> list[str]:
+    return sorted({label for slo in service.slos for label in slo.by})
+
+
+def _objective(service: ResolvedService) -> Section:
+    groups = "".join(f" {{{{{label}}}}}" for label in _groups(service))
+    ratio = graph(
+        "Share of bad events",
+        "Above the dashed line more fails than is promised. Compare with marks of deployments and alerts: what changed then?",
+        [
+            Ask(ask.error_ratio("1h", service.name, CHOSEN), "Last hour" + groups),
+            Ask(ask.error_ratio("5m", service.name, CHOSEN), "Last 5 min" + groups),
+            Ask(ask.budget(service.name, CHOSEN), "Allowed"),
+        ],
+        empty="No events in this range: nothing could fail.",
+        unit="percentunit",
+    )
+    line(ratio, "Last hour.*", BLUE, regex=True)
+    line(ratio, "Last 5 min.*", PURPLE, regex=True)
+    line(ratio, "Allowed", BAD, dashed=True)
+    traffic = graph(
+        "Traffic",
+        "All events, and the bad ones. A sudden drop is as bad as errors: requests no longer arrive. See what is in front.",
+        [
+            Ask(ask.traffic(service.name, CHOSEN), "All"),
+            Ask(ask.bad_traffic(service.name, CHOSEN), "Bad"),
+        ],
+        empty="No events in this range.",
+        unit="suffix:/s",
+    )
+    line(traffic, "All", BLUE)
+    line(traffic, "Bad", BAD)
+    panels = {"spent": _spent(service), "nearness": _nearness(service), "ratio": ratio, "traffic": traffic}
+    tiles = [Tile(key, panel, 6, 8) for key, panel in panels.items()]
+    return Section("objective", "Objective: ${slo:text}", tiles, repeat="slo")
+
+
+def nearness_asks(service: ResolvedService, slo: str) -> list[Ask]:
+    """How near each burn-rate condition of a service's SLOs is to holding, those of pages first."""
+    groups = "".join(f" {{{{{label}}}}}" for label in _groups(service))
+    asks: dict[str, Ask] = {}
+    for severity, verb in (("critical", "Page"), ("warning", "Ticket")):
+        for one in service.slos:
+            for condition in one.burn.get(severity, ()):
+                expr = ask.nearness(service.name, slo, one.policy, one.window, condition)
+                factor = plain(condition.factor.quantize(Decimal("0.01")))
+                asks[expr] = Ask(expr, f"{verb} {factor}× {condition.long}/{condition.short}{groups}")
+    return list(asks.values())
+
+
+def colour_conditions(panel: Any) -> None:
+    """The colours of what ``nearness_asks`` draws."""
+    line(panel, "Page.*", BAD, regex=True)
+    line(panel, "Ticket.*", WATCH, regex=True)
+
+
+def _nearness(service: ResolvedService) -> Any:
+    panel = graph(
+        "Burn rates, against their alerts",
+        "At 100% the alert fires: over both of its windows the budget is spent that many times too fast. "
+        "A page burns the budget within days, a ticket within the window.",
+        nearness_asks(service, CHOSEN),
+        empty="No events in this range, or no burn-rate alert is set for it.",
+        unit="percentunit",
+        limits=(Step(None, "transparent"), Step(1, BAD)),
+        softest=1.1,
+        decimals=0,
+        values=False,
+    )
+    colour_conditions(panel)
+    return panel
+
+
+def _latency(service: ResolvedService) -> Section:
+    tiles = []
+    for slo in service.slos:
+        if not isinstance(slo.sli, Latency):
+            continue
+        quantiles = [("0.99", "99%", PURPLE), ("0.95", "95%", BLUE), ("0.5", "Half", GOOD)]
+        limit = float(slo.sli.bound())
+        panel = graph(
+            f"Latency: {slo.title}",
+            f"{percent(slo.objective)} must be below {slo.sli.under}, the dashed line. A dot is a request; it opens its trace.",
+            [Ask(ask.percentile(slo, q), f"{shown} faster than", exemplars=q == "0.99") for q, shown, _ in quantiles],
+            empty="No requests in this range.",
+            unit="ms" if slo.sli.bound() != slo.sli.under.seconds else "s",
+            limits=(Step(None, "transparent"), Step(limit, BAD)),
+            softest=limit * 1.2,
+        )
+        for _, shown, colour in quantiles:
+            line(panel, f"{shown} faster than", colour)
+        tiles.append(Tile(slo.name, panel, 12, 8))
+    return Section("latency", "Latency", tiles)
+
+
+def _causes(service: ResolvedService) -> Section:
+    width = 8 if len(service.alerts) > 2 else 12
+    return Section("causes", "Causes and saturation", [Tile(a.name, alert_panel(a), width, 7) for a in service.alerts])
+
+
+def alert_panel(alert: ResolvedAlert) -> Any:
+    """A threshold alert's own query with its threshold."""
+    limit = alert.above or alert.below
+    held = f" for {alert.hold}" if alert.hold.seconds else ""
+    side = "above" if alert.above else "below"
+    when = f"{side} {limit.text}" if limit else "while this has a value"
+    lead = {"critical": "Pages", "warning": "Opens a ticket", "info": "Tells"}[alert.severity]
+    return graph(
+        alert.summary if len(alert.summary) <= 60 else alert.name,
+        f"{alert.name}: {alert.summary.rstrip('.')}. {lead} {when}{held}. Its runbook says what to do.",
+        [Ask(alert.expr)],
+        empty=_ABSENT if limit else "Its condition does not hold.",
+        unit=UNITS[limit.unit] if limit else "short",
+        limits=threshold_steps(alert.above, alert.below),
+        lowest=None if alert.below else 0,
+        softest=float(limit.value) * 1.1 if limit else None,
+    )
+
+
+def threshold_steps(above: Threshold | None, below: Threshold | None) -> tuple[Step, ...]:
+    """The threshold as a line."""
+    limit = above or below
+    if limit is None:
+        return ()
+    return (Step(None, "transparent"), Step(float(limit.value), BAD))
+
+
+def _probes(service: ResolvedService) -> Section:
+    if not service.probes:
+        return Section("probes", "", [])
+    up = history(
+        "Probes",
+        "Green: answered as expected. Red: no answer, a wrong status or too late. Red here and healthy SLOs: the path to the "
+        "service is broken, not the service.",
+        [Ask(ask.probe_success(service.name), "{{probe}}")],
+        UP_DOWN,
+        empty="No probe has run in this range: is the blackbox exporter up?",
+    )
+    slowest = [p.slower_than for p in service.probes if p.slower_than is not None]
+    duration = graph(
+        "Duration of probes",
+        "A rise here before anything fails is the first sign of saturation.",
+        [Ask(ask.probe_duration(service.name), "{{probe}}")],
+        empty="No probe has run in this range.",
+        unit="s",
+        limits=(Step(None, "transparent"), Step(float(min(slowest).seconds), BAD)) if slowest else (),
+    )
+    return Section("probes", "Probes from outside", [Tile("up", up, 14, 7), Tile("duration", duration, 10, 7)])
+
+
+def _error_rate(telemetry: str) -> Any:
+    panel = graph(
+        "Error logs over time",
+        "When errors began, and whether they go on. Narrow the range to where they begin and read the first of them below.",
+        [Ask(ask.error_log_rate(telemetry), "Error lines", source="loki")],
+        empty=f"No error logs of {telemetry} in this range.",
+        decimals=0,
+        values=False,
+    )
+    line(panel, "Error lines", BAD)
+    return panel.draw_style(GraphDrawStyle.BARS).fill_opacity(70).line_width(0)
+
+
+def _evidence(service: ResolvedService, telemetry: str) -> Section:
+    limits = [slo.sli.under for slo in service.slos if isinstance(slo.sli, Latency)]
+    slow = max(limits, default=SLOW)
+    tiles = [
+        Tile("error-rate", _error_rate(telemetry), 24, 5),
+        Tile(
+            "error-logs",
+            log_lines(
+                "Error logs, newest first",
+                "Open a line for its fields; “Open the trace” leads to the request that wrote it.",
+                Ask(ask.error_logs(telemetry), source="loki"),
+            ),
+            24,
+            9,
+        ),
+        Tile(
+            "failed-traces",
+            traces(
+                "Failed traces",
+                "Requests in which a span of this service failed. Open one: the red span is the place.",
+                Ask(ask.failed_traces(telemetry), source="tempo"),
+                empty=f"No failed traces of {telemetry} in this range.",
+            ),
+            12,
+            9,
+        ),
+        Tile(
+            "slow-traces",
+            traces(
+                f"Traces slower than {slow}",
+                "Open one: the longest span without children is where the time goes.",
+                Ask(ask.slow_traces(telemetry, slow), source="tempo"),
+                empty=f"No trace of {telemetry} took longer than {slow} in this range.",
+            ),
+            12,
+            9,
+        ),
+    ]
+    return Section("evidence", "Logs and traces", tiles)
+
+
+def _neighbours(model: Model, service: ResolvedService, telemetry: str) -> Section:
+    dependants = [s.name for s in model.services if service.name in s.depends_on]
+    around = [*service.depends_on, *dependants]
+    tiles = []
+    if any(slo for s in model.services if s.name in around for slo in s.slos):
+        near = ask.any_of(around)
+        columns = [
+            Column("Value #State", "State", 150, words=overview.STATES, limits=(Step(None, NEUTRAL),), filled=True),
+            Column("service", "Service", 180, link=("Open the service", overview.TO_SERVICE)),
+            Column("slo", "SLO", None, link=("Open this SLO", overview.TO_SERVICE)),
+            Column(
+                "Value #Left",
+                "Budget left",
+                120,
+                "percentunit",
+                1,
+                below=overview.FAR_OVERSPENT,
+                limits=overview.BUDGET_STEPS,
+                empty="not yet",
+            ),
+            *(Column(name) for name in ("Value #Objective", "dashboard", "runbook", *_METADATA)),
+        ]
+        panel = grid(
+            "Services that it depends on, or that depend on it",
+            "A dependency that is not healthy is the likelier cause: go there first. "
+            + (f"Depends on {', '.join(service.depends_on)}. " if service.depends_on else "")
+            + (f"{', '.join(dependants)} depend on it." if dependants else ""),
+            [
+                Ask(ask.objectives(model, service=near), instant=True, ref="Objective"),
+                Ask(ask.state(service=near), instant=True, ref="State"),
+                Ask(ask.worst_remaining(service=near), instant=True, ref="Left"),
+            ],
+            columns,
+            empty="Nothing is recorded of them yet.",
+            sort=[("State", True), ("Budget left", False)],
+        )
+        tiles.append(Tile("states", panel, 12, 8))
+    calls = grid(
+        "Calls, as traces show them",
+        "Who calls whom, and how much of it fails, over five minutes. The pair that fails most points to the broken side.",
+        [
+            Ask(ask.calls(telemetry), instant=True, ref="Rate"),
+            Ask(ask.failed_share(telemetry), instant=True, ref="Failed"),
+        ],
+        [
+            Column("client", "From"),
+            Column("server", "To"),
+            Column("Value #Rate", "Per second", 110, decimals=2),
+            Column("Value #Failed", "Failed", 100, "percentunit", 1, limits=FAILED_STEPS),
+        ],
+        empty="No calls between services in the last five minutes.",
+        sort=[("Failed", True)],
+    )
+    tiles.append(Tile("calls", calls, 12, 8))
+    return Section("neighbours", "Dependencies", tiles)
+
+
+_METADATA = ("title", "owner", "tier", "objective", "window", "promised")

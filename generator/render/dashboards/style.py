@@ -1,0 +1,480 @@
+"""One style for every dashboard: colours, words for states, panels, layout and the file's text.
+
+Rules that hold everywhere: a colour never stands alone but beside a word or a line; an empty panel says why it is empty;
+every panel says what to do about it; panel ids follow from keys, so that a new panel renumbers no other.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from grafana_foundation_sdk.builders import common as c
+from grafana_foundation_sdk.builders import dashboard as d
+from grafana_foundation_sdk.builders import logs, loki, prometheus, stat, statetimeline, table, tempo, text, timeseries
+from grafana_foundation_sdk.cog.builder import Builder
+from grafana_foundation_sdk.cog.encoder import JSONEncoder
+from grafana_foundation_sdk.models import common as cm
+from grafana_foundation_sdk.models import dashboard as m
+from grafana_foundation_sdk.models.prometheus import PromQueryFormat
+from grafana_foundation_sdk.models.statetimeline import Options as StateTimelineOptions
+from grafana_foundation_sdk.models.tempo import SearchTableType
+from grafana_foundation_sdk.models.text import TextMode
+
+WIDTH = 24
+GOOD, WATCH, BAD, NEUTRAL, PLAIN = "green", "orange", "red", "#8e8e8e", "text"
+BLUE, PURPLE = "blue", "purple"
+SEVERITY_COLOURS = {"critical": BAD, "warning": WATCH, "info": BLUE}
+
+PROMETHEUS = m.DataSourceRef(type_val="prometheus", uid="prometheus")
+LOKI = m.DataSourceRef(type_val="loki", uid="loki")
+TEMPO = m.DataSourceRef(type_val="tempo", uid="tempo")
+
+# Data and panel links keep the range that the reader looks at.
+KEEP_TIME = "${__url_time_range}"
+
+AnyPanel = Builder[m.Panel]
+P = TypeVar("P", bound=Any)
+
+
+@dataclass(frozen=True)
+class Ask:
+    """A query of a panel: PromQL unless ``source`` says otherwise."""
+
+    expr: str
+    legend: str = ""
+    source: str = "prometheus"
+    instant: bool = False
+    exemplars: bool = False
+    ref: str = ""
+    step: str = ""
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A panel with its stable key and its size in grid units: 24 across, one is 30 pixels high.
+
+    It stands to the right of the one before, or ``under`` it.
+    """
+
+    key: str
+    panel: AnyPanel
+    width: int
+    height: int
+    under: bool = False
+
+
+@dataclass(frozen=True)
+class Section:
+    """A row of panels with a heading; ``repeat`` names the variable that it is repeated for."""
+
+    key: str
+    title: str
+    tiles: Sequence[Tile]
+    repeat: str | None = None
+    collapsed: bool = False
+
+
+@dataclass(frozen=True)
+class Step:
+    """From ``value`` on, this colour; None is the lowest."""
+
+    value: float | None
+    colour: str
+
+
+def panel_id(*keys: str) -> int:
+    """A stable id, below 2^28, that follows from the panel's key alone."""
+    return int(hashlib.sha256("\n".join(keys).encode()).hexdigest()[:7], 16) + 1
+
+
+# --- panels -------------------------------------------------------------------------------------------------------
+
+
+def _targets(panel: P, asks: Sequence[Ask], *, as_table: bool = False) -> P:
+    for index, ask in enumerate(asks):
+        ref = ask.ref or chr(ord("A") + index % 26) + ("" if index < 26 else str(index // 26))
+        target: Any
+        if ask.source == "prometheus":
+            target = prometheus.Dataquery().datasource(PROMETHEUS).expr(ask.expr).ref_id(ref)
+            target = target.instant() if ask.instant else target.range()
+            if as_table:
+                target = target.format(PromQueryFormat.TABLE)
+            if ask.legend:
+                target = target.legend_format(ask.legend)
+            if ask.exemplars:
+                target = target.exemplar(True)
+            if ask.step:
+                target = target.interval(ask.step)
+        elif ask.source == "loki":
+            target = loki.Dataquery().datasource(LOKI).expr(ask.expr).query_type("range").ref_id(ref)
+            if ask.legend:
+                target = target.legend_format(ask.legend)
+        else:
+            target = tempo.TempoQuery().datasource(TEMPO).query_type("traceql").query(ask.expr).ref_id(ref)
+            target = target.table_type(SearchTableType.TRACES).limit(20)
+        panel.with_target(target)
+    sources = {ask.source for ask in asks}
+    if len(sources) == 1:
+        panel.datasource({"prometheus": PROMETHEUS, "loki": LOKI, "tempo": TEMPO}[sources.pop()])
+    return panel
+
+
+def _base(panel: P, title: str, description: str, empty: str | None = None) -> P:
+    panel.title(title).description(description)
+    if empty is not None:
+        panel.no_value(empty)
+    return panel
+
+
+def steps(*parts: Step) -> d.ThresholdsConfig:
+    """Thresholds by absolute value."""
+    models = [m.Threshold(value=part.value, color=part.colour) for part in parts]
+    return d.ThresholdsConfig().mode(m.ThresholdsMode.ABSOLUTE).steps(models)
+
+
+def graph(
+    title: str,
+    description: str,
+    asks: Sequence[Ask],
+    *,
+    empty: str,
+    unit: str = "short",
+    limits: Sequence[Step] = (),
+    lowest: float | None = 0,
+    highest: float | None = None,
+    softest: float | None = None,
+    decimals: int | None = None,
+    fill: int = 0,
+    values: bool = True,
+) -> timeseries.Panel:
+    """Lines over time. ``limits`` are drawn as dashed lines, ``values`` puts the last value beside each name."""
+    panel = _targets(_base(timeseries.Panel(), title, description, empty), asks)
+    panel.unit(unit).line_width(2).fill_opacity(fill).show_points(cm.VisibilityMode.NEVER)
+    panel.tooltip(c.VizTooltipOptions().mode(cm.TooltipDisplayMode.MULTI).sort(cm.SortOrder.DESCENDING))
+    legend = c.VizLegendOptions().display_mode(cm.LegendDisplayMode.LIST).placement(cm.LegendPlacement.BOTTOM)
+    panel.legend(legend.show_legend(True).calcs(["lastNotNull"] if values else []))
+    if lowest is not None:
+        panel.min(lowest)
+    if highest is not None:
+        panel.max(highest)
+    if softest is not None:
+        panel.axis_soft_max(softest)
+    if decimals is not None:
+        panel.decimals(decimals)
+    if limits:
+        panel.thresholds(steps(*limits))
+        panel.thresholds_style(c.GraphThresholdsStyleConfig().mode(cm.GraphThresholdsStyleMode.DASHED))
+    return panel
+
+
+def line(panel: timeseries.Panel, name: str, colour: str, *, dashed: bool = False, regex: bool = False) -> None:
+    """Gives the series called ``name`` its colour; dashed where it is a limit and not a measurement."""
+    properties = [m.DynamicConfigValue(id_val="color", value={"mode": "fixed", "fixedColor": colour})]
+    if dashed:
+        properties.append(m.DynamicConfigValue(id_val="custom.lineStyle", value={"fill": "dash", "dash": [8, 6]}))
+        properties.append(m.DynamicConfigValue(id_val="custom.lineWidth", value=1))
+        properties.append(m.DynamicConfigValue(id_val="custom.fillOpacity", value=0))
+    if regex:
+        panel.override_by_regexp(name, properties)
+    else:
+        panel.override_by_name(name, properties)
+
+
+def tile_number(
+    title: str,
+    description: str,
+    ask: Ask,
+    *,
+    words: Mapping[str, tuple[str, str]],
+    limits: Sequence[Step],
+    empty: str,
+) -> stat.Panel:
+    """One number, or the word that ``words`` gives for it with its colour."""
+    panel = _targets(_base(stat.Panel(), title, description, empty), [ask])
+    panel.color_mode(cm.BigValueColorMode.BACKGROUND_SOLID).graph_mode(cm.BigValueGraphMode.NONE)
+    panel.text_mode(cm.BigValueTextMode.VALUE).decimals(0).thresholds(steps(*limits)).mappings([mapping(words)])
+    panel.reduce_options(c.ReduceDataOptions().calcs(["lastNotNull"]))
+    return panel
+
+
+def mapping(words: Mapping[str, tuple[str, str]]) -> m.ValueMap:
+    """Value to word and colour."""
+    return m.ValueMap(
+        options={
+            value: m.ValueMappingResult(text=word, color=colour, index=index)
+            for index, (value, (word, colour)) in enumerate(words.items())
+        }
+    )
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a table, by the name that the query gives it; hidden when ``title`` is empty.
+
+    ``below`` gives values under a number a word instead.
+    """
+
+    name: str
+    title: str = ""
+    width: int | None = None
+    unit: str | None = None
+    decimals: int | None = None
+    words: Mapping[str, tuple[str, str]] | None = None
+    below: tuple[float, str] | None = None
+    limits: Sequence[Step] = ()
+    filled: bool = False
+    link: tuple[str, str] | None = None
+    empty: str | None = None
+
+
+def grid(
+    title: str,
+    description: str,
+    asks: Sequence[Ask],
+    columns: Sequence[Column],
+    *,
+    empty: str,
+    sort: Sequence[tuple[str, bool]] = (),
+) -> table.Panel:
+    """A table: the answers to ``asks``, joined where their labels agree, with ``columns`` in order and no others.
+
+    ``sort`` names columns by title, each with whether the largest comes first.
+    """
+    panel = _targets(_base(table.Panel(), title, description, empty), asks, as_table=True)
+    panel.datasource(PROMETHEUS)
+    if len(asks) > 1:
+        panel.with_transformation(m.DataTransformerConfig(id_val="merge", options={}))
+    organize = {
+        "excludeByName": {"Time": True},
+        "indexByName": {column.name: index for index, column in enumerate(columns)},
+        "renameByName": {column.name: column.title for column in columns if column.title and column.title != column.name},
+    }
+    panel.with_transformation(m.DataTransformerConfig(id_val="organize", options=organize))
+    panel.cell_height(cm.TableCellHeight.SM).sort_by(
+        [c.TableSortByFieldState().display_name(name).desc(desc) for name, desc in sort]
+    )
+    for column in columns:
+        panel.override_by_name(column.title or column.name, _column(column))
+    return panel
+
+
+def _column(column: Column) -> list[m.DynamicConfigValue]:
+    out: list[tuple[str, object]] = []
+    if not column.title:
+        out.append(("custom.hidden", True))
+    if column.width:
+        out.append(("custom.width", column.width))
+    if column.unit:
+        out.append(("unit", column.unit))
+    if column.decimals is not None:
+        out.append(("decimals", column.decimals))
+    if column.words:
+        out.append(("mappings", [mapping(column.words)]))
+    if column.below:
+        word = m.ValueMappingResult(text=column.below[1], color=BAD)
+        out.append(("mappings", [m.RangeMap(options=m.DashboardRangeMapOptions(to=column.below[0], result=word))]))
+    if column.limits:
+        out.append(("thresholds", steps(*column.limits).build()))
+    if column.filled:
+        out.append(("custom.cellOptions", {"type": "color-background", "mode": "basic"}))
+        out.append(("custom.align", "center"))
+    elif column.limits:
+        out.append(("custom.cellOptions", {"type": "color-text"}))
+    if column.link:
+        link = {"title": column.link[0], "url": column.link[1], "targetBlank": False}
+        out.append(("links", [link]))
+    # Without this an empty cell would repeat why the whole table may be empty.
+    out.append(("noValue", column.empty or "–"))
+    return [m.DynamicConfigValue(id_val=name, value=value) for name, value in out]
+
+
+def prose(html: str, *, title: str = "", description: str = "") -> text.Panel:
+    """Text for people. ``html`` must be escaped where it holds anything of the user's."""
+    panel = text.Panel().title(title).mode(TextMode.HTML).content(html)
+    if description:
+        panel.description(description)
+    if not title:
+        panel.transparent(True)
+    return panel
+
+
+def log_lines(title: str, description: str, ask: Ask) -> logs.Panel:
+    """Log lines, newest first; a line's details have the link to its trace.
+
+    Grafana's logs panel cannot say why it is empty: put a graph of the same lines above it.
+    """
+    panel = _targets(_base(logs.Panel(), title, description), [ask])
+    return panel.show_time(True).wrap_log_message(True).enable_log_details(True).sort_order(cm.LogsSortOrder.DESCENDING)
+
+
+def traces(title: str, description: str, ask: Ask, *, empty: str) -> table.Panel:
+    """Traces that a TraceQL query finds; each row opens one."""
+    panel = _targets(_base(table.Panel(), title, description, empty), [ask])
+    for name, width in (("traceID", 120), ("startTime", 125), ("traceService", 110), ("traceDuration", 90)):
+        panel.override_by_name(name, [m.DynamicConfigValue(id_val="custom.width", value=width)])
+    panel.override_by_name("startTime", [m.DynamicConfigValue(id_val="unit", value="dateTimeFromNow")])
+    return panel.cell_height(cm.TableCellHeight.SM)
+
+
+def history(
+    title: str, description: str, asks: Sequence[Ask], words: Mapping[str, tuple[str, str]], *, empty: str
+) -> statetimeline.Panel:
+    """Words over time, one line for each series: what follows itself is one bar with its word in it."""
+    panel = _targets(_base(statetimeline.Panel(), title, description, empty), asks)
+    panel.mappings([mapping(words)]).color_scheme(d.FieldColor().mode(m.FieldColorModeId.FIXED).fixed_color(NEUTRAL))
+    panel.show_value(cm.VisibilityMode.AUTO).merge_values(True).row_height(0.8).fill_opacity(80).line_width(0)
+    panel.legend(c.VizLegendOptions().show_legend(False))
+    options = panel.build().options
+    if isinstance(options, StateTimelineOptions):
+        # The builder refuses 0, and any other number brings buttons for pages.
+        options.per_page = None
+    return panel
+
+
+# --- dashboards ---------------------------------------------------------------------------------------------------
+
+
+def link(title: str, url: str, *, tooltip: str = "", icon: str = "external link") -> d.DashboardLink:
+    """A link at the top of a dashboard, which keeps the time range."""
+    made = d.DashboardLink(title).type(m.DashboardLinkType.LINK).url(url).icon(icon).keep_time(True)
+    return made.tooltip(tooltip) if tooltip else made
+
+
+def dashboard(
+    uid: str,
+    title: str,
+    description: str,
+    sections: Sequence[Section],
+    *,
+    tags: Sequence[str],
+    since: str,
+    links: Sequence[d.DashboardLink] = (),
+    variables: Sequence[m.VariableModel] = (),
+    annotations: Sequence[m.AnnotationQuery] = (),
+    refresh: str = "30s",
+) -> m.Dashboard:
+    """A dashboard, read-only, with its panels laid out from left to right and top to bottom."""
+    made = d.Dashboard(title).uid(uid).description(description).tags(["lgtm", *tags]).readonly().timezone("browser")
+    made.tooltip(m.DashboardCursorSync.CROSSHAIR).time(since, "now").refresh(refresh).links(list(links))
+    built = made.build()
+    built.templating.list_val = list(variables)
+    built.annotations.list_val = list(annotations)
+    built.panels = _laid_out(uid, sections)
+    return built
+
+
+def _laid_out(uid: str, sections: Sequence[Section]) -> list[m.Panel | m.RowPanel]:
+    out: list[m.Panel | m.RowPanel] = []
+    y = 0
+    for section in sections:
+        if not section.tiles:
+            continue
+        row = None
+        if section.title:
+            row = m.RowPanel(
+                title=section.title,
+                id_val=panel_id(uid, section.key),
+                collapsed=section.collapsed,
+                repeat=section.repeat,
+                grid_pos=m.GridPos(h=1, w=WIDTH, x=0, y=y),
+            )
+            out.append(row)
+            y += 1
+        placed, y = _placed(uid, section, y)
+        if row is not None and section.collapsed:
+            row.panels = placed
+        else:
+            out += placed
+    return out
+
+
+def _placed(uid: str, section: Section, y: int) -> tuple[list[m.Panel], int]:
+    x, bottom = 0, y
+    placed: list[m.Panel] = []
+    at = m.GridPos()
+    for tile in section.tiles:
+        if tile.under:
+            at = m.GridPos(h=tile.height, w=tile.width, x=at.x, y=at.y + at.h)
+        else:
+            if x + tile.width > WIDTH:
+                x, y = 0, bottom
+            at = m.GridPos(h=tile.height, w=tile.width, x=x, y=y)
+        panel = tile.panel.build()
+        panel.id_val = panel_id(uid, section.key, tile.key)
+        panel.grid_pos = at
+        placed.append(panel)
+        x, bottom = at.x + tile.width, max(bottom, at.y + tile.height)
+    return placed, bottom
+
+
+# --- text ---------------------------------------------------------------------------------------------------------
+
+_SHORT = 110
+# With more parts than this nothing fits on a line, so that it need not be tried.
+_FEW = 9
+# One encoder: json.dumps makes a new one for each call that is not plain.
+_flat = json.JSONEncoder(ensure_ascii=False).encode
+
+
+def encoded(made: m.Dashboard) -> str:
+    """The dashboard as a file: keys sorted, what is short on one line, a newline at the end."""
+    return _pretty(json.loads(JSONEncoder(sort_keys=True, ensure_ascii=False).encode(made)), "") + "\n"
+
+
+def _pretty(value: Any, indent: str) -> str:
+    # The standard library's indentation runs in Python and is several times slower; short parts read better on a line.
+    if not isinstance(value, dict | list):
+        return _flat(value)
+    if len(value) <= _FEW:
+        flat = _flat(value)
+        if len(flat) <= _SHORT:
+            return flat
+    inner = indent + " "
+    if isinstance(value, list):
+        body = (inner + _pretty(item, inner) for item in value)
+        return "[\n" + ",\n".join(body) + f"\n{indent}]"
+    body = (f"{inner}{_flat(key)}: {_pretty(item, inner)}" for key, item in value.items())
+    return "{\n" + ",\n".join(body) + f"\n{indent}}}"
+
+
+@dataclass(frozen=True)
+class Choices:
+    """A variable that the reader chooses from a fixed list: value and text of each."""
+
+    name: str
+    label: str
+    options: Sequence[tuple[str, str]]
+    every: str | None = None
+    hidden: bool = False
+    description: str = ""
+
+    def model(self) -> m.VariableModel:
+        """As Grafana has it. ``every`` is the text for all of them, which then stands first."""
+
+        def written(part: str) -> str:
+            return part.replace("\\", "\\\\").replace(",", "\\,")
+
+        query = ",".join(f"{written(shown)} : {written(value)}" for value, shown in self.options)
+        options = [m.VariableOption(selected=False, text=shown, value=value) for value, shown in self.options]
+        current = m.VariableOption(selected=True, text=self.options[0][1], value=self.options[0][0])
+        if self.every is not None:
+            current = m.VariableOption(selected=True, text="All", value="$__all")
+            options.insert(0, current)
+        return m.VariableModel(
+            type_val=m.VariableType.CUSTOM,
+            name=self.name,
+            label=self.label,
+            description=self.description or None,
+            query=query,
+            options=options,
+            current=current,
+            multi=False,
+            include_all=self.every is not None,
+            all_value=self.every,
+            hide=m.VariableHide.HIDE_VARIABLE if self.hidden else m.VariableHide.DONT_HIDE,
+            allow_custom_value=False,
+        )

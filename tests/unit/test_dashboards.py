@@ -1,0 +1,381 @@
+"""Dashboards: valid, stable, linked, with thresholds that follow from the objectives."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import Any
+
+import pytest
+import yaml
+from grafana_foundation_sdk.cog import plugins
+from grafana_foundation_sdk.models.dashboard import Dashboard
+
+from generator import names, promql, source
+from generator.model import Model, resolve
+from generator.render import dashboards
+from generator.render.dashboards import runbook
+from generator.units import Duration
+
+SPEC = """
+version: 1
+organization: Shop
+defaults: {owner: backend}
+services:
+  shop:
+    title: The <b>Shop</b>
+    depends_on: [database]
+    probes:
+      live: {url: "http://shop:8000/health", slower_than: 3s}
+      latency: {url: "http://shop:8000/fast"}
+    slos:
+      availability:
+        title: Orders, paid and shipped
+        objective: 99.9%
+        by: [region]
+        sli: {ratio: {errors: 'http_requests_total{code=~"5.."}', total: http_requests_total}}
+        runbook:
+          symptoms: "Costs $slo and ${alert} and $5, says <script>alert(1)</script>"
+          diagnosis: ["Run `curl -s http://shop:8000/health`", "line one\\nline two", "See http://example.com/a, a lone ` too"]
+          causes: [{cause: "disk : full", fix: grow it}, a bug]
+      latency:
+        objective: 95%
+        window: 7d
+        sli: {latency: {histogram: http_request_duration_seconds, under: 300ms}}
+      live: {objective: 99%, sli: {probe: live}}
+    alerts:
+      PoolSaturated: {expr: db_pool_used / db_pool_size, above: 80%, for: 5m}
+      DiskLow: {expr: disk_free_bytes, below: 2GiB, severity: critical, runbook: "https://wiki.example.com/disk"}
+      Strange: {expr: strange_total > 3}
+  database:
+    match: {job: shop}
+    slos:
+      reachable: {objective: 99.95%, sli: {boolean: 'dependency_up{dependency="database"}'}}
+  dotted.name: {probes: {p: {url: "http://x/"}}, depends_on: [shop]}
+  a-service-with-a-name-that-is-longer-than-forty: {scrape: {targets: ["x:1"]}}
+"""
+
+
+def model_of(text: str) -> Model:
+    """A Model from the text of a file."""
+    result = resolve(source.read_text(text, "slos.yaml"))
+    assert result.model is not None, result.diagnostics
+    return result.model
+
+
+@pytest.fixture(scope="module")
+def model() -> Model:
+    return model_of(SPEC)
+
+
+@pytest.fixture(scope="module")
+def pages(model: Model) -> dict[str, dict[str, Any]]:
+    return {artifact.path: json.loads(artifact.text) for artifact in dashboards.render(model)}
+
+
+@pytest.fixture(scope="module")
+def by_uid(pages: Mapping[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    return {page["uid"]: page for page in pages.values()}
+
+
+def panel(page: Mapping[str, Any], title: str) -> Mapping[str, Any]:
+    """The one panel with a title."""
+    found = [p for p in dashboards.panels(page) if p.get("title") == title]
+    assert len(found) == 1, [p.get("title") for p in dashboards.panels(page)]
+    return found[0]
+
+
+def ids(page: Mapping[str, Any]) -> list[int]:
+    """The ids of all panels and rows."""
+    rows = [p["id"] for p in page["panels"] if p["type"] == "row"]
+    return rows + [p["id"] for p in dashboards.panels(page)]
+
+
+def test_there_is_an_overview_and_two_pages_for_each_service(pages: Mapping[str, Any], model: Model) -> None:
+    expected = {names.OVERVIEW_UID}
+    for service in model.services:
+        expected |= {names.service_uid(service.name), names.runbook_uid(service.name)}
+    assert set(pages) == {f"grafana/generated/dashboards/{uid}.json" for uid in expected}
+    assert all(page["uid"] == path.rpartition("/")[2].removesuffix(".json") for path, page in pages.items())
+
+
+def test_uids_fit_grafana(by_uid: Mapping[str, Any]) -> None:
+    assert all(re.fullmatch(r"[a-zA-Z0-9_-]{1,40}", uid) for uid in by_uid)
+
+
+def test_panel_ids_are_unique_within_a_page(by_uid: Mapping[str, Any]) -> None:
+    for page in by_uid.values():
+        assert len(set(ids(page))) == len(ids(page))
+
+
+def test_a_new_slo_alert_or_probe_renumbers_nothing(by_uid: Mapping[str, Any]) -> None:
+    data = yaml.safe_load(SPEC)
+    shop = data["services"]["shop"]
+    shop["slos"] = {"first": {"objective": "95%", "sli": {"latency": {"histogram": "h", "under": "300ms"}}}, **shop["slos"]}
+    shop["alerts"] = {"First": {"expr": "x", "above": 1}, **shop["alerts"]}
+    after = {
+        page["uid"]: page
+        for page in map(json.loads, (a.text for a in dashboards.render(model_of(yaml.safe_dump(data, sort_keys=False)))))
+    }
+    for uid, page in by_uid.items():
+        before = {p["id"]: p.get("title") for p in dashboards.panels(page)}
+        now = {p["id"]: p.get("title") for p in dashboards.panels(after[uid])}
+        assert before.items() <= now.items()
+    assert len(ids(after["service-shop"])) == len(ids(by_uid["service-shop"])) + 2
+
+
+def test_rendering_twice_gives_the_same_bytes_with_a_newline_at_the_end(model: Model) -> None:
+    first, second = dashboards.render(model), dashboards.render(model_of(SPEC))
+    assert first == second
+    assert all(a.text.endswith("}\n") for a in first)
+    assert first == sorted(first)
+
+
+def test_every_page_is_read_only_and_described(by_uid: Mapping[str, Any]) -> None:
+    for page in by_uid.values():
+        assert page["editable"] is False
+        assert page["description"]
+        assert "lgtm" in page["tags"]
+        for one in dashboards.panels(page):
+            assert one["type"] == "text" or one["description"], one["title"]
+
+
+def test_every_panel_with_a_query_says_in_words_why_it_may_be_empty(by_uid: Mapping[str, Any]) -> None:
+    for page in by_uid.values():
+        for one in dashboards.panels(page):
+            if one.get("targets") and one["type"] != "logs":
+                assert len(one["fieldConfig"]["defaults"]["noValue"]) > 10, one["title"]
+
+
+def test_the_sdk_reads_every_page_back(by_uid: Mapping[str, Any]) -> None:
+    plugins.register_default_plugins()
+    for page in by_uid.values():
+        assert Dashboard.from_json(page).uid == page["uid"]
+
+
+def test_panels_do_not_overlap_and_stay_on_the_page(by_uid: Mapping[str, Any]) -> None:
+    for page in by_uid.values():
+        taken: set[tuple[int, int]] = set()
+        for one in [*page["panels"]]:
+            at = one["gridPos"]
+            cells = {(x, y) for x in range(at["x"], at["x"] + at["w"]) for y in range(at["y"], at["y"] + at["h"])}
+            assert not taken & cells, one.get("title")
+            assert at["x"] + at["w"] <= 24
+            taken |= cells
+
+
+def test_every_promql_query_parses(by_uid: Mapping[str, Any]) -> None:
+    found = [q for page in by_uid.values() for q in dashboards.queries(page) if q.datasource == "prometheus"]
+    assert len(found) > 50
+    for query in found:
+        assert "$__" not in query.expr and "${" not in query.expr, query
+        promql.parse(query.expr)
+
+
+def test_queries_are_enumerated_with_variables_filled_in(by_uid: Mapping[str, Any]) -> None:
+    found = dashboards.queries(by_uid["service-shop"])
+    traffic = [q for q in found if q.panel == "Traffic"]
+    assert [q.expr for q in traffic] == [
+        'sum by (service, slo) (slo:sli_total:rate{service="shop",slo=~".+"})',
+        'sum by (service, slo) (slo:sli_errors:rate{service="shop",slo=~".+"})',
+    ]
+    narrowed = dashboards.queries(by_uid["service-shop"], {"slo": "latency"})
+    assert any('slo=~"latency"' in q.expr for q in narrowed)
+    assert {q.datasource for q in found} == {"prometheus", "loki", "tempo"}
+    assert {q.panel for q in found} >= {"Alerts", "Deployments", "Error logs, newest first", "Failed traces"}
+    assert {q.kind for q in found if q.panel == "Objectives, worst first"} == {"instant"}
+
+
+def test_every_data_source_is_provisioned(by_uid: Mapping[str, Any]) -> None:
+    for page in by_uid.values():
+        assert {q.datasource for q in dashboards.queries(page)} <= set(names.DATASOURCES)
+        for uid in re.findall(r'"datasource": \{[^}]*"uid": "([^"]*)"', json.dumps(page)):
+            assert uid in names.DATASOURCES
+
+
+def test_raw_counters_are_never_read_over_more_than_an_hour(by_uid: Mapping[str, Any]) -> None:
+    for page in by_uid.values():
+        for query in dashboards.queries(page):
+            if query.datasource != "prometheus":
+                continue
+            for metric, window in re.findall(r"([a-zA-Z_:][\w:]*)(?:\{[^}]*\})?\[(\w+)\]", query.expr):
+                if not metric.startswith("slo:"):
+                    assert Duration.of(window).seconds <= 3600, (query.panel, metric, window)
+
+
+def test_the_overview_reads_recorded_series_and_alerts_only(by_uid: Mapping[str, Any]) -> None:
+    for query in dashboards.queries(by_uid["overview"]):
+        for selector in promql.selectors(promql.parse(query.expr)):
+            name = promql.metric_name(selector) or ""
+            assert name.startswith("slo:") or name in ("ALERTS", "ALERTS_FOR_STATE"), query.expr
+
+
+def links_of(page: Mapping[str, Any]) -> set[str]:
+    """Every address in a page that leads to a dashboard."""
+    text = json.dumps(page)
+    return set(re.findall(r"/d/([^\"'?\\&]+)", text))
+
+
+def test_links_lead_to_pages_that_exist(by_uid: Mapping[str, Any]) -> None:
+    for page in by_uid.values():
+        found = links_of(page)
+        assert found or page["uid"] == names.runbook_uid("none")
+        for target in found:
+            assert target in by_uid or target in ("${__data.fields.dashboard}", "${__data.fields.runbook}"), target
+
+
+def test_rows_of_tables_lead_to_the_pages_of_every_service_long_names_too(by_uid: Mapping[str, Any], model: Model) -> None:
+    objective = next(q for q in dashboards.queries(by_uid["overview"]) if q.ref == "Objective")
+    for service in model.services:
+        for label, uid in (("dashboard", names.service_uid), ("runbook", names.runbook_uid)):
+            given = ""
+            pattern = rf'"{label}", "([^"]*)", "service", "([^"]*)"'
+            for replacement, source_pattern in re.findall(pattern, objective.expr):
+                if match := re.fullmatch(source_pattern, service.name):
+                    given = replacement.replace("$1", match[0])
+            assert given == uid(service.name)
+
+
+def test_links_keep_the_time_range(by_uid: Mapping[str, Any]) -> None:
+    for page in by_uid.values():
+        assert all(link["keepTime"] for link in page["links"])
+        for url in re.findall(r'"url": "(/d/\$[^"]*)"', json.dumps(page)):
+            assert "${__url_time_range}" in url
+
+
+def test_latency_thresholds_come_from_the_objective(by_uid: Mapping[str, Any]) -> None:
+    steps = panel(by_uid["service-shop"], "Latency: latency")["fieldConfig"]["defaults"]["thresholds"]["steps"]
+    assert [s["value"] for s in steps] == [None, 0.3]
+    assert any(t.get("exemplar") for t in panel(by_uid["service-shop"], "Latency: latency")["targets"])
+
+
+@pytest.mark.parametrize(("name", "limit", "unit"), [("PoolSaturated", 0.8, "percentunit"), ("DiskLow", 2 * 2**30, "bytes")])
+def test_alert_panels_show_the_alerts_own_threshold(
+    by_uid: Mapping[str, Any], model: Model, name: str, limit: float, unit: str
+) -> None:
+    one = next(p for p in dashboards.panels(by_uid["service-shop"]) if p["description"].startswith(f"{name}:"))
+    defaults = one["fieldConfig"]["defaults"]
+    assert [s["value"] for s in defaults["thresholds"]["steps"]] == [None, limit]
+    assert defaults["unit"] == unit
+    alert = next(a for s in model.services for a in s.alerts if a.name == name)
+    assert one["targets"][0]["expr"] == alert.expr
+
+
+def test_burn_rate_lines_have_the_factors_of_the_alerts(by_uid: Mapping[str, Any], model: Model) -> None:
+    drawn = {q.expr for q in dashboards.queries(by_uid["service-shop"]) if q.panel == "Burn rates, against their alerts"}
+    shop = next(s for s in model.services if s.name == "shop")
+    budget = 'slo:error_budget:ratio{service="shop",slo=~".+",policy="standard"'
+    for slo in shop.slos:
+        for conditions in slo.burn.values():
+            for condition in conditions:
+                factor = format(condition.factor.quantize(Decimal("1e-9")).normalize(), "f")
+                assert any(
+                    f"slo:error_ratio:{condition.long}{{" in expr
+                    and f"slo:error_ratio:{condition.short}{{" in expr
+                    and f'({factor} * {budget},window="{slo.window}"}}' in expr
+                    for expr in drawn
+                ), (slo.name, condition, drawn)
+
+
+def test_a_budget_is_drawn_over_its_own_window(by_uid: Mapping[str, Any]) -> None:
+    spent = [
+        q.expr
+        for q in dashboards.queries(by_uid["service-shop"])
+        if q.panel == "Error budget spent" and q.ref.startswith("Spent")
+    ]
+    assert any("[7d] @ end()" in e and 'window="7d"' in e and "< 604800" in e for e in spent)
+    assert any("[30d] @ end()" in e and 'window="30d"' in e and "< 2592000" in e for e in spent)
+    assert panel(by_uid["service-shop"], "Error budget spent")["timeFrom"] == "30d"
+
+
+def choices(page: Mapping[str, Any]) -> dict[str, str]:
+    """The choices of a custom variable, value to text, read as Grafana reads them."""
+    (variable,) = page["templating"]["list"]
+    out = {}
+    for part in re.findall(r"(?:\\,|[^,])+", variable["query"]):
+        match = re.fullmatch(r"\s*(.+)\s:\s(.+)", part.replace("\\,", ","))
+        assert match, part
+        out[match[2].strip()] = match[1].strip()
+    return out
+
+
+def test_the_slo_variable_offers_every_slo_by_its_title(by_uid: Mapping[str, Any]) -> None:
+    assert choices(by_uid["service-shop"]) == {
+        "availability": "Orders, paid and shipped (availability)",
+        "latency": "latency",
+        "live": "live",
+    }
+
+
+def test_a_runbook_has_a_section_for_everything_that_an_alert_can_name(by_uid: Mapping[str, Any]) -> None:
+    found = choices(by_uid["runbook-shop"])
+    assert set(found) == {"availability", "latency", "live", "PoolSaturated", "DiskLow", "Strange"}
+    # The SLO and the probe of one name share a section, and both are explained.
+    assert "the stack asks <code>http://shop:8000/health</code>" in found["live"]
+    assert "probe live failed" in found["live"]
+
+
+def test_a_runbook_says_what_the_objective_means(by_uid: Mapping[str, Any]) -> None:
+    found = choices(by_uid["runbook-shop"])
+    assert "over 30d, 99.9% of events are good" in found["availability"]
+    assert "1 in 1000 may fail: as much as 43 min of complete outage in 30d" in found["availability"]
+    assert "Each region has a budget of its own" in found["availability"]
+    assert "14.4× over 1h and 5m: more than 1.44% bad" in found["availability"]
+    assert 'href="https://wiki.example.com/disk"' in found["DiskLow"]
+    assert "is below 2GiB" in found["DiskLow"]
+    assert "Add <code>runbook:</code> to <code>services.shop.slos.latency</code>" in found["latency"]
+
+
+def test_a_users_text_is_escaped_and_no_variable_of_grafana(by_uid: Mapping[str, Any]) -> None:
+    text = choices(by_uid["runbook-shop"])["availability"]
+    assert "<script" not in text and "&lt;script&gt;" in text
+    assert "$" not in text and "&#36;slo" in text and "&#36;{alert}" in text
+    assert "<code>curl -s http://shop:8000/health</code>" in text
+    assert "line one<br>line two" in text
+    assert "disk : full" in text
+    assert '<a href="http://example.com/a">http://example.com/a</a>, a lone ` too' in text
+    assert "The &lt;b&gt;Shop&lt;/b&gt;" in text
+
+
+def test_a_runbook_shows_the_query_that_fires(by_uid: Mapping[str, Any]) -> None:
+    page = by_uid["runbook-shop"]
+    live = [q.expr for q in dashboards.queries(page, {"alert": "PoolSaturated"}) if q.panel == "The query that fires"]
+    assert any('db_pool_used{job="shop"}' in e and '"PoolSaturated"' in e for e in live)
+    assert any("vector(0.8)" in e for e in live)
+
+
+def test_a_service_without_anything_has_pages_too(by_uid: Mapping[str, Any], model: Model) -> None:
+    page = by_uid[names.service_uid(model.services[-1].name)]
+    assert {q.datasource for q in dashboards.queries(page)} == {"prometheus", "loki", "tempo"}
+    assert "Nothing is watched" in json.dumps(by_uid[names.runbook_uid(model.services[-1].name)])
+
+
+def test_many_slos_do_not_all_open_at_once() -> None:
+    slos = {f"s{i}": {"objective": "99%", "sli": {"boolean": "up"}} for i in range(12)}
+    page = next(
+        json.loads(a.text)
+        for a in dashboards.render(model_of(yaml.safe_dump({"version": 1, "services": {"x": {"slos": slos}}})))
+        if a.path.endswith("service-x.json")
+    )
+    assert page["templating"]["list"][0]["current"]["value"] == "s0"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [("90", "90 s"), ("2592", "43 min"), ("12960", "3 h 36 min"), ("129600", "36 h"), ("7200", "2 h")],
+)
+def test_lengths_of_time_are_told_as_people_do(seconds: str, text: str) -> None:
+    assert runbook.rounded(Duration(Decimal(seconds))) == text
+
+
+def test_a_thousand_slos_render_in_seconds() -> None:
+    slos = {f"s{i}": {"objective": "99.9%", "sli": {"ratio": {"errors": "e_total", "total": "t_total"}}} for i in range(10)}
+    services = {f"service-{i}": {"slos": slos, "probes": {"live": {"url": "http://x/"}}} for i in range(100)}
+    big = model_of(yaml.safe_dump({"version": 1, "services": services}))
+    began = time.process_time()
+    assert len(dashboards.render(big)) == 201
+    # About one second of one core; the limit leaves room for slow machines and catches what grows with the square.
+    assert time.process_time() - began < 10
