@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 
 from fastapi import Depends, FastAPI, HTTPException, Request
 from fastapi.responses import JSONResponse
-from lgtm_instrumentation import Health, RequestTelemetry, Telemetry
+from lgtm_instrumentation import Health, RequestTelemetry, Telemetry, observe_pool
 from lgtm_instrumentation import Response as Finished
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 from prometheus_client.exposition import choose_encoder
@@ -123,6 +123,7 @@ def create_app(
     backend = Backend(faults if faults is not None else Faults())
     health = Health(SERVICE, VERSION, backend.checks(), groups=HEALTH_GROUPS, cache=2.0)
     metrics = RequestMetrics(backend)
+    observe_pool(DATABASE, used=lambda: backend.pool_used, size=lambda: backend.pool_size)
     started = time.time()
     app = FastAPI(
         title="Council API",

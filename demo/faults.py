@@ -22,6 +22,9 @@ DEPENDENCIES = (DATABASE, CACHE, LLM)
 EVERYTHING = "*"
 """The target of a fault that hits every process, whatever it uses."""
 
+# What the simulated dependencies say they are; health answers tell it.
+VERSIONS_OF: Mapping[str, str] = MappingProxyType({DATABASE: "PostgreSQL 16.4", CACHE: "Redis 7.2", LLM: "v1"})
+
 # One execution in five thousand fails by itself: a service without any error makes no convincing dashboard, and 0.02 %
 # is a fifth of the budget of a 99.9 % objective.
 BACKGROUND_ERRORS = 0.0002
@@ -168,6 +171,6 @@ class Backend:
             async def probe() -> None:
                 await self.ping(dependency)
 
-            return Check(dependency, probe, timeout=CHECK_TIMEOUT)
+            return Check(dependency, probe, timeout=CHECK_TIMEOUT, version=VERSIONS_OF[dependency])
 
         return [*(of(d) for d in DEPENDENCIES), Check("api", self.ping_self, timeout=CHECK_TIMEOUT)]

@@ -90,6 +90,7 @@ async def serve(project: Project, rate: float, addresses: list[str], log_handler
         environment="demo",
         otlp_endpoint=f"http://{LOOPBACK}:{project.port('OTLP_HTTP_PORT')}",
         processes=VERSIONS,
+        registry=project.root / "slos.yaml",
         instance=f"{socket.gethostname()}:{port}",
         log_handler=log_handler,
     )

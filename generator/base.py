@@ -10,21 +10,39 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict
 from pydantic_core import PydanticCustomError
 
 from generator import promql
+from generator.explain import CODES
 from generator.units import plain, show
 
 
 class Base(BaseModel):
     """A mapping in the file. Unknown keys are faults; values are never converted behind the user's back."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, arbitrary_types_allowed=True)
 
 
-def fault(code: str, message: str, hint: str | None = None, **shown: Any) -> PydanticCustomError:
-    """A validation error that becomes a diagnostic with this code; ``{names}`` in it are filled from ``shown``."""
-    context: dict[str, Any] = {name: show(value) for name, value in shown.items()}
-    if hint is not None:
-        context["hint"] = hint
-    return PydanticCustomError(code, message, context)
+def fault(
+    code: str,
+    message: str,
+    hint: str | None = None,
+    *,
+    at: tuple[int, int] | None = None,
+    field: str | None = None,
+    against: str | None = None,
+    **shown: Any,
+) -> PydanticCustomError:
+    """A validation error that becomes a diagnostic with this code; ``{names}`` in it are filled from ``shown``.
+
+    ``at`` is the offset and the length of the fault inside the text, where it is not the whole; ``field`` the key that
+    is at fault, where a check of a whole mapping found it, and ``against`` the key that it conflicts with. Raises
+    ValueError for a code that generator/explain.py does not have.
+    """
+    if code not in CODES:
+        raise ValueError(f"{code} is not in generator/explain.py")
+    for name, value in shown.items():
+        message = message.replace(f"{{{name}}}", show(value))
+    # pydantic fills names in braces too, and PromQL is full of braces: so the text goes as a value, not as a template.
+    context: dict[str, Any] = {"message": message, "hint": hint, "at": at, "field": field, "against": against}
+    return PydanticCustomError(code, "{message}", context)
 
 
 def _text(value: Any) -> str:
@@ -73,11 +91,11 @@ def _selector(value: Any) -> str:
     try:
         selector = promql.as_selector(text)
     except promql.PromqlError as error:
-        raise fault("promql-syntax", f"this is not PromQL: {_escape(error)}") from None
+        raise _promql_fault(error) from None
     if selector is None:
         raise fault(
             "not-a-metric",
-            'expected a metric, such as http_requests_total{code=~"5.."}}, not an expression',
+            'expected a metric, such as http_requests_total{code=~"5.."}, not an expression',
             "leave out rate(), sum() and ranges: they are added for you",
         )
     return selector
@@ -86,15 +104,14 @@ def _selector(value: Any) -> str:
 def _query(value: Any) -> str:
     text = _text(value)
     try:
-        promql.parse(text)
+        promql.check(text)
     except promql.PromqlError as error:
-        raise fault("promql-syntax", f"this is not PromQL: {_escape(error)}") from None
+        raise _promql_fault(error) from None
     return text.strip()
 
 
-def _escape(error: Exception) -> str:
-    # PydanticCustomError fills {names}; braces of the parser's own message are not names.
-    return str(error).replace("{", "(").replace("}", ")").splitlines()[0] if str(error) else "it does not parse"
+def _promql_fault(error: promql.PromqlError) -> PydanticCustomError:
+    return fault(error.code, error.message, error.hint, at=error.at)
 
 
 def _url(value: Any) -> str:
@@ -106,7 +123,7 @@ def _url(value: Any) -> str:
         raise fault(
             "secret-in-file",
             "this address holds a password",
-            "put the address into secrets/NAME and write url: {file: NAME}",
+            "leave it out; the address of a webhook may stand in secrets/NAME: url: {file: NAME}",
         )
     return text
 

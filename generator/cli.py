@@ -1,22 +1,30 @@
 """The command `lgtm`. The only place that prints.
 
-Exit codes: 0 ok, 1 the spec or the stack is at fault, 2 usage, 130 interrupted.
+Exit codes: 0 ok, 1 the spec or the stack is at fault, 2 usage, 3 not all could be imported, 130 interrupted.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
 import click
+from click.shell_completion import get_completion_class
 from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
 
 from generator import diagnostics, model
 from generator.errors import LgtmError
+from generator.explain import CODES
+from generator.explain import as_text as explain_text
 from generator.project import Project
+from generator.units import Duration
 
 Format = Literal["text", "json", "github"]
 
@@ -36,6 +44,23 @@ class State:
             self._project = Project.find(self._directory)
         return self._project
 
+    @property
+    def retention(self) -> Duration | None:
+        """How long Prometheus keeps data, where that is known: a spec is also checked outside of any project."""
+        try:
+            return Duration.of(self.project.settings["PROMETHEUS_RETENTION"])
+        except (LgtmError, ValueError):
+            return None
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """What the spec's ``${NAME}`` refers to: the environment over the project's .env."""
+        try:
+            settings = dict(self.project.settings)
+        except LgtmError:
+            settings = {}
+        return {**settings, **os.environ}
+
     def spec_files(self) -> tuple[list[Path], list[str]]:
         """The files of the spec, and what messages call them."""
         if self.files:
@@ -50,7 +75,7 @@ class State:
 
 def _console(*, stderr: bool = False) -> Console:
     # Rich honours NO_COLOR and a terminal's absence; wrapping would break paths and queries that people copy.
-    return Console(stderr=stderr, soft_wrap=True, highlight=False)
+    return Console(stderr=stderr, soft_wrap=True, highlight=False, emoji=False)
 
 
 def _report(message: str) -> None:
@@ -78,7 +103,7 @@ class Group(click.Group):
 
 
 def _escaped(text: str) -> str:
-    return text.replace("[", "\\[")
+    return escape(text)
 
 
 @click.group(
@@ -103,7 +128,7 @@ def cli(ctx: click.Context, project: Path | None, files: tuple[str, ...]) -> Non
 def _load(state: State, style: Format = "text") -> model.Model:
     """The Model, or the diagnostics printed and exit code 1."""
     files, shown = state.spec_files()
-    result = model.load(files, shown)
+    result = model.load(files, shown, retention=state.retention, variables=state.variables)
     _print_diagnostics(result, style)
     if result.model is None:
         sys.exit(1)
@@ -120,18 +145,18 @@ def _print_diagnostics(result: model.Result, style: Format) -> None:
             click.echo(diagnostics.as_github(d))
             continue
         first, *rest = diagnostics.as_text(d, result.texts).split("\n")
-        head, _, message = first.partition(f" {d.severity}[")
+        place, _, message = first.partition(f" {d.severity}[{d.code}]")
         colour = "red" if d.severity == "error" else "yellow"
-        console.print(
-            f"[bold]{_escaped(head)}[/] [{colour}]{d.severity}\\[{_escaped(message.partition(':')[0])}[/]:{_escaped(message.partition(':')[2])}"
-        )
+        console.print(f"[bold]{_escaped(place)}[/] [{colour}]{d.severity}{_escaped(f'[{d.code}]')}[/]{_escaped(message)}")
         for line in rest:
             console.print(line, markup=False)
     if style == "text" and result.diagnostics:
         errors = len(result.errors)
         warnings = len(result.diagnostics) - errors
         parts = [f"{n} {word}{'' if n == 1 else 's'}" for n, word in ((errors, "error"), (warnings, "warning")) if n]
-        console.print(", ".join(parts), markup=False)
+        codes = sorted({d.code for d in result.diagnostics})
+        more = f"; for more: lgtm explain {codes[0] if len(codes) == 1 else 'CODE'}"
+        console.print(", ".join(parts) + more, markup=False)
 
 
 FORMAT = click.option(
@@ -152,7 +177,8 @@ def validate(state: State, style: Format) -> None:
 
 
 @cli.command(
-    epilog="Examples:\n\n\b\n  lgtm render\n  lgtm render --check          # in CI: are the rendered files those of slos.yaml?\n  lgtm -f my.yaml render --output out/\n"
+    epilog="Examples:\n\n\b\n  lgtm render\n  lgtm render --check    # in CI: are the rendered files those of slos.yaml?\n"
+    "  lgtm -f my.yaml render --output out/\n"
 )
 @click.option("--check", is_flag=True, help="Write nothing; exit 1 when the files on disk differ.")
 @click.option("--output", type=click.Path(path_type=Path, file_okay=False), help="Another directory than the project.")
@@ -160,20 +186,353 @@ def validate(state: State, style: Format) -> None:
 @click.pass_obj
 def render(state: State, check: bool, output: Path | None, style: Format) -> None:
     """Write what follows from the spec: rules, scrape targets, routes, dashboards."""
-    from generator import apply, render
+    from generator import render, rendered
 
     artifacts = render.everything(_load(state, style))
     root = output if output is not None else state.project.root
     if check:
-        differences = apply.check(root, artifacts)
+        differences = rendered.check(root, artifacts)
         for difference in differences:
             click.echo(difference)
         if differences:
             raise LgtmError(f"{len(differences)} rendered files are not those of the spec.", "Run: lgtm render")
         click.echo(f"ok: {len(artifacts)} files are up to date")
         return
-    changed = apply.write(root, artifacts)
+    changed = rendered.write(root, artifacts)
     click.echo(f"{len(artifacts)} files rendered, {len(changed)} changed")
+
+
+@cli.command(
+    name="import",
+    epilog="Exit code 3: something could not be carried over; it is listed, and the file says where it would stand.\n\n"
+    "Examples:\n\n\b\n  lgtm import sloth slos/*.yml --output slos.yaml\n"
+    "  lgtm import openslo service.yaml slis.yaml slos.yaml\n  kubectl get slo -A -o yaml | lgtm import pyrra -\n",
+)
+@click.argument("style", metavar="sloth|openslo|pyrra", type=click.Choice(["sloth", "openslo", "pyrra"]))
+@click.argument("files", nargs=-1, required=True, metavar="FILE…")
+@click.option("--output", type=click.Path(path_type=Path, dir_okay=False), help="Write here; to stdout when left out.")
+@click.option("--force", is_flag=True, help="Write over a file that is there.")
+@click.option("--window", default="30d", show_default=True, help="The window of SLOs whose file names none.")
+def import_(style: str, files: tuple[str, ...], output: Path | None, force: bool, window: str) -> None:
+    """Turn the SLOs of Sloth, OpenSLO or Pyrra into a file of ours. A FILE that is - is read from stdin."""
+    from generator import importers
+
+    if output is not None and output.exists() and not force:
+        raise LgtmError(f"{output} is there already.", "Name another file, or write over it with --force.")
+    result = importers.read(style, files, window, sys.stdin.buffer)
+    _print_diagnostics(model.Result(None, result.diagnostics, result.texts), "text")
+    if result.diagnostics:
+        sys.exit(1)
+    if result.text is not None and output is None:
+        click.echo(result.text, nl=False)
+    elif result.text is not None and output is not None:
+        importers.save(output, result.text)
+    console = _console(stderr=True)
+    for title, findings in (("changed, as comments in the file tell", result.changed), ("not carried over", result.lost)):
+        if findings:
+            console.print(f"{title}:", markup=False)
+        for f in findings:
+            about = f"{f.about}: " if f.about else ""
+            console.print(f"  {f.span.file}:{f.span.line}:{f.span.column}: {about}{f.text}", markup=False)
+    console.print(result.summary(), markup=False)
+    if result.lost or result.text is None:
+        sys.exit(3)
+
+
+def _secrets(project: Project, found: model.Model) -> dict[str, dict[str, bytes]]:
+    """The secrets that servers need for this spec, by server. Raises LgtmError for a file that is missing."""
+    from generator import apply as applying
+
+    return applying.read_secrets(project, {"alertmanager": found.routing.secrets()})
+
+
+@cli.command(epilog="Examples:\n\n\b\n  lgtm apply\n  lgtm -f slos.yaml -f production.yaml apply\n")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+@click.pass_obj
+def apply(state: State, as_json: bool) -> None:
+    """Bring the running stack to what the spec says: check, swap, reload, confirm; roll back when refused."""
+    from generator import apply as applying
+    from generator import render
+
+    found = _load(state)
+    result = applying.apply(state.project, render.everything(found), _secrets(state.project, found), _report)
+    if as_json:
+        click.echo(json.dumps(result.as_json(), indent=2))
+        return
+    click.echo(result.summary())
+
+
+@cli.command(epilog="Examples:\n\n\b\n  lgtm up\n  PROMETHEUS_PORT=19090 lgtm up\n")
+@click.pass_obj
+def up(state: State) -> None:
+    """Start everything: get the images, render the spec, start the servers, wait until each is ready."""
+    from generator import apply as applying
+    from generator import render, rendered, stack
+
+    project = state.project
+    found = _load(state)
+    artifacts = render.everything(found)
+    needs = _secrets(project, found)
+    live = False
+
+    def prepare(_: Project) -> dict[str, dict[str, bytes]]:
+        # A stack that works keeps its configuration until `apply` has checked the new one inside it.
+        nonlocal live
+        live = stack.status(project).ready
+        if not live:
+            changed = rendered.write(project.root, artifacts)
+            _report(f"rendered {len(artifacts)} files, {len(changed)} changed")
+        return needs
+
+    result = stack.up(project, _report, prepare)
+    if live:
+        # Also when the files are as they should be: they may have been rendered and never loaded.
+        _report(applying.apply(project, artifacts, needs, _report).summary())
+    console = _console()
+    state_word = "up" if result.changed else "already up, nothing changed"
+    console.print(f"[bold green]{state_word}[/] after {result.seconds:.1f} s")
+    titles = {"collector": "health", "demo": "demo"}
+    for name, address in result.addresses.items():
+        console.print(f"  {name:<13} {address}{' (' + titles[name] + ')' if name in titles else ''}", markup=False)
+    console.print(
+        f"  {'OTLP':<13} grpc 127.0.0.1:{project.port('OTLP_GRPC_PORT')}, http 127.0.0.1:{project.port('OTLP_HTTP_PORT')}"
+    )
+    if "grafana" in result.addresses:
+        password = os.path.relpath(result.password_file)
+        console.print(f"Sign in to Grafana as {result.grafana_user}; the password is in {password}", markup=False)
+    for name, reason in result.left_out.items():
+        console.print(f"[yellow]without {name}:[/] {_escaped(reason)}")
+
+
+@cli.command()
+@click.pass_obj
+def down(state: State) -> None:
+    """Stop the servers. Data and secrets stay."""
+    from generator import stack
+
+    click.echo("stopped; the data stays" if stack.down(state.project, _report) else "nothing was running")
+
+
+@cli.command(epilog="Examples:\n\n\b\n  lgtm destroy\n  lgtm destroy --yes    # asks nothing: for scripts\n")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.pass_obj
+def destroy(state: State, yes: bool) -> None:
+    """Delete the servers and all their data. Asks first."""
+    from generator import stack
+
+    project = state.project
+    volumes = stack.volumes(project)
+    if not yes:
+        for volume in volumes:
+            click.echo(f"  {volume}")
+        click.confirm(f"Delete these {len(volumes)} volumes of {project.compose_project} and all data in them?", abort=True)
+    stack.destroy(project, _report)
+    click.echo("deleted")
+
+
+@cli.command(epilog="Examples:\n\n\b\n  lgtm logs prometheus\n  lgtm logs -f loki tempo\n")
+@click.option("-F", "--follow", is_flag=True, help="Go on until Ctrl-C.")
+@click.option("-n", "--tail", default=100, show_default=True, help="Lines of each server to begin with.")
+@click.argument("servers", nargs=-1)
+@click.pass_obj
+def logs(state: State, follow: bool, tail: int, servers: tuple[str, ...]) -> None:
+    """Print what the servers log."""
+    from generator import stack
+
+    for line in stack.logs(state.project, servers, follow=follow, tail=tail):
+        click.echo(line)
+
+
+@cli.command()
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+@click.pass_obj
+def status(state: State, as_json: bool) -> None:
+    """How each server is, and the memory that it uses now. Exit code 1 when one is not ready."""
+    from generator import stack
+
+    now = stack.status(state.project)
+    if as_json:
+        data = {**dataclasses.asdict(now), "ready": now.ready, "memory": now.memory}
+        click.echo(json.dumps(data, indent=2))
+    else:
+        table = Table(box=None, pad_edge=False)
+        wide = Console(width=max(140, _console().width), highlight=False)
+        for column in ("server", "version", "state", "ready", "memory", "address", ""):
+            table.add_column(column, justify="right" if column == "memory" else "left", no_wrap=True)
+        words = {True: "[green]yes[/]", False: "[red]no[/]", None: "-"}
+        for s in now.servers:
+            memory = "-" if s.memory is None else f"{s.memory / 2**20:.0f} MiB"
+            table.add_row(s.name, s.version, s.state, words[s.ready], memory, s.address or "", _escaped(s.detail))
+        wide.print(table)
+        _console().print(f"memory of the whole stack: {now.memory / 2**20:.0f} MiB", markup=False)
+        if now.problem:
+            _console(stderr=True).print(now.problem, markup=False)
+    if not now.ready:
+        sys.exit(1)
+
+
+@cli.command()
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+@click.pass_obj
+def doctor(state: State, as_json: bool) -> None:
+    """Look for what commonly goes wrong on this machine, each with its cure. Changes nothing."""
+    from generator import stack
+
+    checks = stack.doctor(state.project)
+    if as_json:
+        click.echo(json.dumps([dataclasses.asdict(c) for c in checks], indent=2))
+    else:
+        console = _console()
+        marks = {"ok": "[green]ok  [/]", "warn": "[yellow]warn[/]", "fail": "[red]fail[/]"}
+        for check in checks:
+            console.print(f"{marks[check.level]} {_escaped(check.name)}: {_escaped(check.detail)}")
+            if check.cure and check.level != "ok":
+                console.print(f"     {check.cure}", markup=False)
+    if any(c.level == "fail" for c in checks):
+        sys.exit(1)
+
+
+@cli.command(epilog="Examples:\n\n\b\n  lgtm explain impossible-alert\n  lgtm explain            # lists every code\n")
+@click.argument("code", required=False, shell_complete=lambda _c, _p, start: [c for c in CODES if c.startswith(start)])
+def explain(code: str | None) -> None:
+    """What a diagnostic means: its cause, an example, and the cure."""
+    if code is None:
+        width = max(map(len, CODES))
+        for entry in CODES.values():
+            click.echo(f"{entry.name:{width}}  {entry.severity:7}  {entry.cause}")
+        return
+    if code not in CODES:
+        raise LgtmError(f"There is no diagnostic {code!r}.", f"{diagnostics.did_you_mean(code, CODES, 'codes')}")
+    click.echo(explain_text(CODES[code]))
+
+
+def _put(text: str, output: Path | None) -> None:
+    """Print a text, or write it where it is to stand."""
+    if output is None:
+        click.echo(text, nl=not text.endswith("\n"))
+        return
+    try:
+        output.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise LgtmError(f"{output} cannot be written: {error.strerror}.", "Name another file with --output.") from None
+
+
+OUTPUT = click.option("--output", type=click.Path(path_type=Path, dir_okay=False), help="Write to this file.")
+
+
+@cli.command(epilog="Examples:\n\n\b\n  lgtm schema --output docs/slos.schema.json\n")
+@OUTPUT
+def schema(output: Path | None) -> None:
+    """The JSON Schema of the spec, for editors."""
+    from generator import schema
+
+    _put(json.dumps(schema.schema(), indent=2, ensure_ascii=False) + "\n", output)
+
+
+@cli.command(epilog="Examples:\n\n\b\n  lgtm reference --output docs/reference.md\n")
+@OUTPUT
+def reference(output: Path | None) -> None:
+    """Every key, kind, recorded series and diagnostic, as a Markdown page."""
+    from generator import reference
+
+    _put(reference.markdown(), output)
+
+
+@cli.command(
+    epilog="Examples:\n\n\b\n  lgtm init\n"
+    "  lgtm init --organization Acme --owner shop --service checkout --target checkout:8000 --receiver slack\n"
+)
+@click.option("--organization", help="Whose services these are.")
+@click.option("--owner", help="Who is paged: the name of a team.")
+@click.option("--service", help="The first service: its OpenTelemetry service.name, or its Prometheus job.")
+@click.option("--target", help="host:port of its metrics; '' when it pushes them by OTLP.")
+@click.option("--receiver", help="slack, pagerduty, teams, discord, the address of a webhook, or none.")
+@click.option("--output", type=click.Path(path_type=Path, dir_okay=False), help="The file; slos.yaml when left out.")
+@click.pass_obj
+def init(
+    state: State,
+    output: Path | None,
+    organization: str | None,
+    owner: str | None,
+    service: str | None,
+    target: str | None,
+    receiver: str | None,
+) -> None:
+    """Write a first spec from a few answers. Asks for what no option says; overwrites nothing."""
+    from generator import first
+    from generator.schema import PATH as schema_path  # noqa: N811
+
+    path = output or (Path(state.files[0]) if state.files else Path("slos.yaml"))
+    if path.exists():
+        raise LgtmError(f"{path} exists; nothing was written.", "Name another file with --output, or move it away.")
+    given = {"organization": organization, "owner": owner, "service": service, "target": target, "receiver": receiver}
+    checks: dict[str, Callable[[str], str]] = {
+        "organization": str.strip,
+        "owner": first.check_name,
+        "service": first.check_name,
+        "target": first.check_target,
+        "receiver": first.check_receiver,
+    }
+    questions = {
+        "organization": ("Organization", ""),
+        "owner": ("Who is paged (a team's name)", "backend"),
+        "service": ("First service (its Prometheus job or service.name)", "checkout"),
+        "target": ("host:port of its metrics (a space: it pushes by OTLP)", "host.docker.internal:8000"),
+        "receiver": ("Who is told: slack, pagerduty, teams, discord, http://…, none", "none"),
+    }
+    asked = sys.stdin.isatty()
+    answers = {}
+    for name, (question, default) in questions.items():
+        value = given[name]
+        while value is None:
+            if not asked:
+                raise click.UsageError(f"--{name} is missing, and there is no terminal to ask on.")
+            try:
+                value = checks[name](click.prompt(question, default=default or None).strip())
+            except LgtmError as error:
+                click.echo(f"{error.message} {error.hint}", err=True)
+        answers[name] = checks[name](value)
+    try:
+        found = state.project.root / schema_path
+        editor = os.path.relpath(found, path.resolve().parent) if found.is_file() else None
+    except (LgtmError, ValueError):
+        editor = None  # not inside a project, or on another drive
+    steps = first.write(path, first.Answers(**answers), editor)
+    click.echo(f"{path} is written.")
+    for step in steps:
+        click.echo(step)
+
+
+@cli.command(
+    epilog="Examples:\n\n\b\n  lgtm completion bash > ~/.local/share/bash-completion/completions/lgtm\n"
+    "  lgtm completion zsh > ~/.zfunc/_lgtm\n  lgtm completion fish > ~/.config/fish/completions/lgtm.fish\n"
+)
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(shell: str) -> None:
+    """The script with which a shell completes this command."""
+    kind = get_completion_class(shell)
+    if kind is None:
+        raise LgtmError(f"{shell} cannot be completed.", "Choose bash, zsh or fish.")
+    # Filled in here: click's own source() starts a bash to ask for its version, which nobody needs to read a script.
+    maker = kind(cli, {}, "lgtm", "_LGTM_COMPLETE")
+    click.echo(maker.source_template % maker.source_vars())
+
+
+def _add_demo() -> None:
+    """The demo's commands, where its libraries are installed."""
+    try:
+        from demo.cli import demo
+    except ModuleNotFoundError as error:
+        missing = error.name
+
+        @cli.command(name="demo", help="Start and break a demo service (its libraries are not installed).")
+        def demo() -> None:
+            raise LgtmError(f"The demo needs {missing}.", "Run: .venv/bin/pip install -e '.[demo]'")
+    else:
+        cli.add_command(demo)
+
+
+_add_demo()
 
 
 def main() -> None:

@@ -6,37 +6,54 @@ User errors end here. A Model is consistent: every name in it exists, every aler
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from pathlib import Path
 from types import MappingProxyType
 
-from generator import promql, receivers, sli
+from generator import environment, names, promql, receivers, schedule, sli
 from generator import source as source_module
 from generator import spec as spec_module
-from generator.diagnostics import Diagnostic, Note, did_you_mean, ordered
-from generator.names import ALERT_NO_DATA, ALERT_PROBE, RESERVED_ALERTS, RESERVED_LABELS, burn_alert
+from generator.diagnostics import Diagnostic, Note, Span, did_you_mean, ordered, split_lines
+from generator.names import (
+    ALERT_EXHAUSTED,
+    ALERT_FREEZE,
+    ALERT_NO_DATA,
+    ALERT_PROBE,
+    RESERVED_ALERTS,
+    RESERVED_LABELS,
+    burn_alert,
+)
 from generator.receivers import Receiver
-from generator.sli import Context, Ratio, Sli
+from generator.schedule import Hours, Once
+from generator.sli import Context, Freshness, Latency, Ratio, Sli, Traces, has_window, with_window
 from generator.source import Path_, Source
-from generator.spec import Alert, Policy, Probe, Runbook, Scrape, Spec, Window
-from generator.units import Duration, Threshold, percent, plain
+from generator.spec import Alert, Policy, Probe, Process, Runbook, Scrape, Slo, Spec, Window
+from generator.units import Duration, Threshold, percent, plain, show
 
 MINUTE, HOUR, DAY = Duration(Decimal(60)), Duration(Decimal(3600)), Duration(Decimal(86400))
 SHORTEST_WINDOW, LONGEST_WINDOW = DAY, DAY * 90
+
+# The events of a gauge or a probe are seconds. While a window has little history, one failed check at a start would be most
+# of it; over a full hour, the standard policy needs 52 bad seconds at 99.9% anyway.
+MINIMUM_BAD_SECONDS = 60
 
 
 def _window(long: str, short: str, budget: str) -> Window:
     return Window.model_validate({"long": long, "short": short, "budget": budget})
 
 
+_TICKETS = [_window("1d", "2h", "10%"), _window("3d", "6h", "10%")]
+
 # Google's SRE Workbook, chapter 5, table 5-8: https://sre.google/workbook/alerting-on-slos/
 BUILT_IN_POLICIES: Mapping[str, Policy] = MappingProxyType(
     {
         "standard": Policy(
             critical=[_window("1h", "5m", "2%"), _window("6h", "30m", "5%")],
-            warning=[_window("1d", "2h", "10%"), _window("3d", "6h", "10%")],
+            warning=_TICKETS,
         ),
+        # For what can wait until the morning.
+        "tickets": Policy(critical=[], warning=_TICKETS),
         "none": Policy(critical=[], warning=[]),
     }
 )
@@ -50,6 +67,24 @@ class BurnWindow:
     short: Duration
     budget: Decimal
     factor: Decimal
+
+
+@dataclass(frozen=True)
+class ResolvedSla:
+    """What customers were promised, counted over calendar months or quarters.
+
+    ``slo`` names the SLO whose events are counted: the one that the SLA belongs to, or a companion of it that has the
+    SLA's own latency threshold.
+    """
+
+    objective: Decimal
+    period: str
+    slo: str
+
+    @property
+    def budget(self) -> Decimal:
+        """The share of events that may be bad."""
+        return 1 - self.objective
 
 
 @dataclass(frozen=True)
@@ -71,6 +106,14 @@ class ResolvedSlo:
     minimum_events: int
     runbook: Runbook | None
     context: Context
+    sla: ResolvedSla | None = None
+    # The process whose objective this is.
+    process: str | None = None
+    # The SLO whose SLA this measures, where that has a threshold of its own. It has no alerts.
+    sla_of: str | None = None
+    # Alerts of the policy on what is left of the budget: severity, and with the freeze the share that must be left.
+    exhausted: str | None = None
+    freeze: tuple[Decimal, str] | None = None
 
     @property
     def budget(self) -> Decimal:
@@ -114,6 +157,43 @@ class ResolvedAlert:
     owner: str
     summary: str
     runbook: Runbook | None
+    absent: bool = False
+    outage: bool = False
+
+
+@dataclass(frozen=True)
+class ResolvedProcess:
+    """A business process of a service. ``slos`` are the names of its objectives' SLOs, by what they measure."""
+
+    service: str
+    id: str
+    name: str
+    description: str | None
+    version: str | None
+    handler: str | None
+    sla: Duration | None
+    tier: str
+    critical: bool
+    owner: str
+    documentation_url: str | None
+    stages: tuple[str, ...]
+    probe: str | None
+    source: str
+    slos: Mapping[str, str]
+    runbook: Runbook | None
+
+
+@dataclass(frozen=True)
+class ResolvedPanel:
+    """A graph of the user's own. ``exprs`` have the service's matchers added and Grafana's range filled in."""
+
+    service: str
+    title: str
+    exprs: tuple[str, ...]
+    unit: str
+    group: str
+    show: str
+    description: str | None
 
 
 @dataclass(frozen=True)
@@ -133,14 +213,39 @@ class ResolvedService:
     slos: tuple[ResolvedSlo, ...]
     alerts: tuple[ResolvedAlert, ...]
     runbook: Runbook | None
+    processes: tuple[ResolvedProcess, ...] = ()
+    panels: tuple[ResolvedPanel, ...] = ()
+    # Procedures that belong to no alert.
+    runbooks: Mapping[str, Runbook] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class ResolvedRoute:
-    """A route: conditions by label, any of the values of each, and the receivers that get what matches all."""
+    """A route: conditions by label, any of the values of each, and the receivers that get what matches all.
+
+    ``during`` and ``outside`` name hours. ``escalate`` tells who is told as well, after how long.
+    """
 
     match: Mapping[str, tuple[str, ...]]
     to: tuple[str, ...]
+    during: str | None = None
+    outside: str | None = None
+    escalate: tuple[tuple[Duration, tuple[str, ...]], ...] = ()
+
+    @property
+    def timed(self) -> bool:
+        """Whether the route is open at some times only."""
+        return self.during is not None or self.outside is not None
+
+
+@dataclass(frozen=True)
+class ResolvedMaintenance:
+    """A time in which the alerts of some services, or with none named of all, are muted."""
+
+    name: str
+    reason: str | None
+    services: tuple[str, ...]
+    when: Hours | Once
 
 
 @dataclass(frozen=True)
@@ -155,17 +260,28 @@ class ResolvedRouting:
     wait: Duration
     interval: Duration
     repeat: Duration
+    hours: Mapping[str, Hours] = field(default_factory=dict)
 
     def secrets(self) -> list[str]:
         """The names of all files under ``secrets/`` that receivers read, sorted."""
-        return sorted({s.file for parts in self.receivers.values() for part in parts for s in part.secrets()})
+        return sorted({s.name for parts in self.receivers.values() for part in parts for s in part.secrets()})
 
     def reached(self, labels: Mapping[str, str]) -> tuple[str, ...]:
-        """The receivers that an alert with these labels is sent to."""
+        """The receivers that an alert with these labels is sent to, at one time of the week or another."""
+        found: list[str] = []
+        open_at: set[tuple[str, bool]] = set()
         for route in self.routes:
-            if all(labels.get(name) in values for name, values in route.match.items()):
-                return route.to
-        return self.default
+            if not all(labels.get(name) in values for name, values in route.match.items()):
+                continue
+            found += route.to
+            if not route.timed:
+                break
+            open_at.add((str(route.during or route.outside), route.during is not None))
+            if any((hours, not inside) in open_at for hours, inside in open_at):
+                break  # inside and outside of the same hours is always
+        else:
+            found += self.default
+        return tuple(dict.fromkeys(found))
 
 
 @dataclass(frozen=True)
@@ -177,6 +293,8 @@ class Model:
     labels: Mapping[str, str]
     services: tuple[ResolvedService, ...]
     routing: ResolvedRouting
+    maintenance: tuple[ResolvedMaintenance, ...] = ()
+    timezone: str = "UTC"
 
     @property
     def slos(self) -> Iterator[ResolvedSlo]:
@@ -198,27 +316,77 @@ class Result:
         return [d for d in self.diagnostics if d.severity == "error"]
 
 
-def load(files: Sequence[Path], display: Sequence[str] | None = None) -> Result:
-    """Read, check and resolve ``files``. Never raises on bad content."""
-    return resolve(source_module.load(files, display))
+def load(
+    files: Sequence[Path],
+    display: Sequence[str] | None = None,
+    *,
+    retention: Duration | None = None,
+    variables: Mapping[str, str] | None = None,
+) -> Result:
+    """Read, check and resolve ``files``. Never raises on bad content.
+
+    ``retention`` is how long Prometheus keeps data, where that is known. ``variables`` are what ``${NAME}`` refers to;
+    the environment when left out.
+    """
+    source = source_module.load(files, display)
+    environment.fill(source, variables)
+    return resolve(source, retention=retention)
 
 
-def resolve(source: Source) -> Result:
+def resolve(source: Source, *, retention: Duration | None = None) -> Result:
     """Check and resolve data that was read."""
     diagnostics = list(source.diagnostics)
     if not source.data:
-        return Result(None, ordered(diagnostics), source.texts)
+        return Result(None, _told(diagnostics), source.texts)
     spec, faults = spec_module.parse(source)
     diagnostics += faults
     diagnostics += _references(source)
     model = None
     if spec is not None:
-        checker = _Resolver(spec, source, whole=not diagnostics)
+        checker = _Resolver(spec, source, whole=not diagnostics, retention=retention)
         model = checker.model()
         diagnostics += checker.diagnostics
-    result = ordered(diagnostics)
+    result = _told(diagnostics)
     failed = model is None or any(d.severity == "error" for d in result)
-    return Result(None if failed else model, result, source.texts)
+    return Result(None if failed else model, result, _masked(source, result))
+
+
+def _told(diagnostics: list[Diagnostic]) -> list[Diagnostic]:
+    """What is told of all that was found: sorted, and one diagnostic for one fault."""
+    # What is not valid there anyway is said in the words of its field, and not as YAML's trap or as an unknown name.
+    follows = ("yaml-trap", *(code for _, _, code, _ in _REFERENCES))
+    other = {d.span for d in diagnostics if d.code not in follows}
+    # A variable that is not filled in makes whatever stands there wrong.
+    unfilled = {d.span for d in diagnostics if d.code in _UNFILLED}
+
+    def caused(span: Span) -> bool:
+        at = [s for s in unfilled if (s.file, s.line) == (span.file, span.line)]
+        return any(span.column <= s.column and s.end_column <= span.end_column for s in at)
+
+    return ordered(
+        d
+        for d in diagnostics
+        if (d.span not in other or d.code not in follows) and (d.code in _UNFILLED or not unfilled or not caused(d.span))
+    )
+
+
+_UNFILLED = ("env-not-allowed", "unset-variable")
+
+
+def _masked(source: Source, diagnostics: list[Diagnostic]) -> Mapping[str, str]:
+    """The files' text for excerpts, with every secret that was found starred out wherever it stands."""
+    texts = {name: split_lines(text) for name, text in source.texts.items()}
+    masked = {d.span for d in diagnostics if d.masked}
+    roots = {path for path, span in source.values.items() if span in masked} if masked else set()
+    for path, span in source.values.items() if masked else ():
+        value = source.data_at(path)
+        if isinstance(value, dict | list) or not any(path[:end] in roots for end in range(1, len(path) + 1)):
+            continue
+        value = str(value)
+        for line, start, end in source.places(span)[: len("".join(value.split()))]:
+            row = texts[span.file][line - 1]
+            texts[span.file][line - 1] = row[: start - 1] + "*" * (end - start) + row[end - 1 :]
+    return {name: "\n".join(lines) for name, lines in texts.items()} if masked else source.texts
 
 
 _ANY = None
@@ -230,7 +398,16 @@ _REFERENCES: tuple[tuple[_Pattern, tuple[str, ...], str, str], ...] = (
     (("routing", "watchdog"), ("routing", "receivers"), "unknown-receiver", "receiver"),
     (("routing", "routes", _ANY, "to"), ("routing", "receivers"), "unknown-receiver", "receiver"),
     (("routing", "routes", _ANY, "service"), ("services",), "unknown-service", "service"),
+    (("routing", "routes", _ANY, "escalate", "to"), ("routing", "receivers"), "unknown-receiver", "receiver"),
+    (("routing", "routes", _ANY, "escalate", _ANY, "to"), ("routing", "receivers"), "unknown-receiver", "receiver"),
+    (("routing", "routes", _ANY, "during"), ("routing", "hours"), "unknown-hours", "hours"),
+    (("routing", "routes", _ANY, "outside"), ("routing", "hours"), "unknown-hours", "hours"),
+    (("maintenance", _ANY, "services"), ("services",), "unknown-service", "service"),
     (("services", _ANY, "depends_on"), ("services",), "unknown-service", "service"),
+    (("services", _ANY, "probes", _ANY, "alerting"), ("alerting",), "unknown-policy", "burn-rate policy"),
+    (("services", _ANY, "processes", _ANY, "probe"), ("services", "$1", "probes"), "unknown-probe", "probe"),
+    (("services", _ANY, "processes", _ANY, "alerting"), ("alerting",), "unknown-policy", "burn-rate policy"),
+    (("services", _ANY, "alerts", _ANY, "slo"), ("services", "$1", "slos"), "unknown-slo", "SLO"),
     (("services", _ANY, "slos", _ANY, "sli", "probe"), ("services", "$1", "probes"), "unknown-probe", "probe"),
     (("services", _ANY, "slos", _ANY, "sli", "probe", "name"), ("services", "$1", "probes"), "unknown-probe", "probe"),
     (("services", _ANY, "slos", _ANY, "alerting"), ("alerting",), "unknown-policy", "burn-rate policy"),
@@ -269,24 +446,40 @@ def _uses(data: object, pattern: _Pattern, path: Path_ = ()) -> Iterator[tuple[P
 
 def _references(source: Source) -> list[Diagnostic]:
     """Names that nothing defines. Works on the data as written, so that a fault elsewhere hides none of them."""
-    found = []
+    found: list[Diagnostic] = []
     for pattern, home, code, what in _REFERENCES:
         for path, name in _uses(source.data, pattern):
             where = [str(path[int(part[1:])]) if part.startswith("$") else part for part in home]
             defined = _at(source.data, where)
-            names = set(defined) if isinstance(defined, dict) else set()
+            known = set(defined) if isinstance(defined, dict) else set()
             if code == "unknown-policy":
-                names |= set(BUILT_IN_POLICIES)
-            if name not in names:
-                hint = did_you_mean(name, names, f"{what.replace('policy', 'policie')}s")
-                found.append(Diagnostic(code, f"there is no {what} {name!r}", source.value_span(path), hint=hint))
+                known |= set(BUILT_IN_POLICIES)
+            elif code == "unknown-slo":
+                probes = _at(source.data, [*where[:-1], "probes"])
+                known |= {p for p in _keys(probes) if "objective" in _keys(_at(probes, [p]))}
+                processes = _at(source.data, [*where[:-1], "processes"])
+                known |= {
+                    f"{process}_{measure}"
+                    for process in (processes if isinstance(processes, dict) else ())
+                    for measure in _keys(_at(processes, [process, "objectives"]))
+                }
+            if name not in known:
+                many = what if what.endswith("s") else f"{what.replace('policy', 'policie')}s"
+                no = f"there {'are' if what.endswith('s') else 'is'} no {what} {show(name)}"
+                hint = did_you_mean(name, known, many) if len(found) < 200 else None
+                found.append(Diagnostic(code, no, source.value_span(path), hint=hint))
     return found
+
+
+def _keys(data: object) -> list[str]:
+    return list(data) if isinstance(data, dict) else []
 
 
 class _Resolver:
     """Makes the Model, collecting what is wrong on the way. ``whole`` tells that nothing of the file was left out."""
 
-    def __init__(self, spec: Spec, source: Source, *, whole: bool) -> None:
+    def __init__(self, spec: Spec, source: Source, *, whole: bool, retention: Duration | None = None) -> None:
+        self.retention = retention
         self.spec = spec
         self.source = source
         self.whole = whole
@@ -316,6 +509,8 @@ class _Resolver:
         if not spec.services:
             self.say("no-services", "the file watches nothing", ("services",), "add a service under services:")
         services = tuple(self.service(name) for name in spec.services)
+        self.check_names(services)
+        self.check_dependencies(services)
         routing = self.routing()
         model = Model(
             organization=spec.organization,
@@ -323,6 +518,8 @@ class _Resolver:
             labels=spec.defaults.labels,
             services=services,
             routing=routing,
+            maintenance=tuple(self.maintenance(name) for name in spec.maintenance),
+            timezone=spec.defaults.timezone,
         )
         for label in spec.defaults.labels:
             if label in RESERVED_LABELS:
@@ -344,43 +541,53 @@ class _Resolver:
             for severity in ("critical", "warning"):
                 for index, window in enumerate(getattr(policy, severity)):
                     here = (*at, severity, index)
-                    if window.short >= window.long:
+                    if window.short < MINUTE * 2:
+                        self.say("bad-window", f"{window.short} is shorter than 2m, which a window has at least", (*here, "short"))
+                    elif window.long > LONGEST_WINDOW:
+                        self.say("bad-window", f"{window.long} is longer than {LONGEST_WINDOW}", (*here, "long"))
+                    elif window.short >= window.long:
                         self.say(
                             "bad-window",
                             f"the short window {window.short} is not shorter than {window.long}",
                             (*here, "short"),
+                            note=Note(self.source.value_span((*here, "long")), "the long window"),
                         )
-                    if window.short < MINUTE * 2 or window.long > LONGEST_WINDOW:
-                        self.say("bad-window", f"windows go from 2m to {LONGEST_WINDOW}", here)
-                    if window.budget <= 0:
+                    if window.budget is not None and window.budget <= 0:
                         self.say("bad-percent", "a share of 0% is always spent", (*here, "budget"))
 
     def check_cycles(self) -> None:
+        """Each dependency that closes a circle, found by a search that visits every service once."""
         graph = {name: service.depends_on for name, service in self.spec.services.items()}
         done: set[str] = set()
         for start in graph:
-            trail: list[str] = []
-            stack = [(start, 0)]
+            if start in done:
+                continue
+            trail = {start: None}
+            stack = [(start, iter(enumerate(graph[start])))]
             while stack:
-                node, depth = stack.pop()
-                trail = trail[:depth]
-                if node in trail:
-                    loop = [*trail[trail.index(node) :], node]
+                node, children = stack[-1]
+                index, child = next(children, (-1, ""))
+                if index < 0:
+                    stack.pop()
+                    trail.pop(node)
+                    done.add(node)
+                elif child in trail:
+                    names = list(trail)
+                    loop = [*names[names.index(child) :], child]
+                    shown = loop if len(loop) <= 8 else [*loop[:4], "…", *loop[-3:]]
+                    first: Path_ = ("services", child, "depends_on")
                     self.say(
                         "dependency-cycle",
-                        f"these services depend on each other: {' → '.join(loop)}",
-                        ("services", loop[-2], "depends_on"),
+                        f"these services depend on each other: {' → '.join(shown)}"
+                        if len(loop) > 2
+                        else f"{child} depends on itself",
+                        ("services", node, "depends_on", index),
                         "leave out the dependency that is the weaker one",
+                        note=Note(self.source.value_span(first), f"{child} depends on {loop[1]}") if len(loop) > 2 else None,
                     )
-                    return
-                if node in done:
-                    continue
-                trail.append(node)
-                children = [child for child in graph.get(node, ()) if child in graph]
-                if not children:
-                    done.add(node)
-                stack += [(child, depth + 1) for child in children]
-            done.add(start)
+                elif child in graph and child not in done:
+                    trail[child] = None
+                    stack.append((child, iter(enumerate(graph[child]))))
 
     def service(self, name: str) -> ResolvedService:
         spec, defaults = self.spec.services[name], self.spec.defaults
@@ -397,10 +604,36 @@ class _Resolver:
             "match": match,
             "range": Duration(max(interval.seconds * 4, Decimal(60))),
             "probes": {p: (probe.interval, probe.slower_than) for p, probe in spec.probes.items()},
+            "processes": {p: process.sla for p, process in spec.processes.items()},
         }
-        slos = tuple(self.slo(name, s, owner, tier, context, (*at, "slos", s)) for s in spec.slos)
-        alerts = tuple(self.alert(name, a, alert, owner, match, (*at, "alerts", a)) for a, alert in spec.alerts.items())
-        if not (slos or alerts or probes or spec.scrape) and self.whole:
+        slos: list[ResolvedSlo] = []
+        processes = []
+        for s, slo in spec.slos.items():
+            slos += self.slo(name, s, slo, owner, tier, context, (*at, "slos", s))
+        for p, probe in spec.probes.items():
+            if probe.objective is not None:
+                promise = Slo.model_construct(
+                    objective=probe.objective,
+                    sli=spec_module.SliSpec(probe=sli.Probe(name=p)),
+                    title=f"{p} answers from outside",
+                    alerting=probe.alerting,
+                    runbook=probe.runbook,
+                )
+                slos += self.slo(name, p, promise, owner, tier, context, (*at, "probes", p))
+            elif probe.alerting is not None:
+                self.say("missing-key", "alerting needs an objective", (*at, "probes", p, "alerting"), "objective: 99.9%")
+        for p, process in spec.processes.items():
+            resolved, objectives = self.process(name, p, process, owner, tier, context, (*at, "processes", p))
+            processes.append(resolved)
+            slos += objectives
+        self.check_identity(slos, at)
+        by_name = {slo.name: slo for slo in slos}
+        alerts = tuple(
+            self.alert(name, a, alert, owner, match, interval, by_name, (*at, "alerts", a)) for a, alert in spec.alerts.items()
+        )
+        if spec.runbook is None:
+            self.check_runbooks(name, (*at,))
+        if not (slos or alerts or probes or processes or spec.scrape) and self.whole:
             self.say(
                 "empty-service",
                 f"nothing is watched of {name}",
@@ -420,9 +653,27 @@ class _Resolver:
             depends_on=tuple(spec.depends_on),
             scrape=spec.scrape,
             probes=probes,
-            slos=slos,
+            slos=tuple(slos),
             alerts=alerts,
-            runbook=spec.runbook,
+            runbook=self.runbook(spec.runbook, (*at, "runbook")),
+            processes=tuple(processes),
+            panels=tuple(
+                ResolvedPanel(
+                    service=name,
+                    title=title,
+                    exprs=tuple(_for_grafana(expr, match) for expr in panel.expr),
+                    unit=panel.unit,
+                    group=panel.group or "Metrics",
+                    show=panel.show,
+                    description=panel.description,
+                )
+                for title, panel in spec.panels.items()
+            ),
+            runbooks={
+                procedure: book
+                for procedure, runbook in spec.runbooks.items()
+                if (book := self.runbook(runbook, (*at, "runbooks", procedure))) is not None
+            },
         )
 
     def check_scrape(self, scrape: Scrape, at: Path_) -> None:
@@ -465,11 +716,22 @@ class _Resolver:
             failures=probe.failures,
             severity=probe.severity,
             owner=owner,
-            runbook=probe.runbook,
+            runbook=self.runbook(probe.runbook, (*at, "runbook")),
         )
 
-    def slo(self, service: str, name: str, owner: str, tier: str, context: dict[str, object], at: Path_) -> ResolvedSlo:
-        spec, defaults = self.spec.services[service].slos[name], self.spec.defaults
+    def slo(
+        self,
+        service: str,
+        name: str,
+        spec: Slo,
+        owner: str,
+        tier: str,
+        context: dict[str, object],
+        at: Path_,
+        process: str | None = None,
+    ) -> list[ResolvedSlo]:
+        """An SLO; and with an SLA that has its own latency threshold, the companion that measures that."""
+        defaults = self.spec.defaults
         window = spec.window or defaults.window
         indicator: Sli = next(s for kind in sli.KINDS if (s := getattr(spec.sli, kind)) is not None)
         if not 0 < spec.objective < 1:
@@ -487,6 +749,14 @@ class _Resolver:
         for index, label in enumerate(spec.by):
             if label in RESERVED_LABELS:
                 self.say("reserved-label", f"the label {label} means something on every SLO already", (*at, "by", index))
+            elif label in HIGH_CARDINALITY:
+                self.say(
+                    "label-explodes",
+                    f"{label} has a value for each request or person, and each would get a budget and alerts of its own",
+                    (*at, "by", index),
+                    "group by something with few values, such as region; find the single one in traces and logs",
+                    warning=True,
+                )
         if isinstance(indicator, Ratio) and indicator.total_ in (indicator.errors_, indicator.good):
             which = "errors" if indicator.errors_ else "good"
             self.say(
@@ -495,10 +765,21 @@ class _Resolver:
                 (*at, "sli", "ratio", which),
                 f'narrow {which} by a label, such as {{code=~"5.."}}',
             )
+        if self.retention is not None and window > self.retention:
+            self.say(
+                "beyond-retention",
+                f"a window of {window} needs data that Prometheus keeps for {self.retention} only",
+                (*at, "window") if spec.window else ("defaults", "window"),
+                f"set PROMETHEUS_RETENTION={window} in .env, or a shorter window",
+            )
+        self.check_indicator(indicator, context, at)
         policy = spec.alerting or defaults.alerting
         burn = self.burn(spec.objective, window, policy, at)
-        minimum = defaults.minimum_events if spec.minimum_events is None else spec.minimum_events
-        return ResolvedSlo(
+        minimum = defaults.minimum_events if indicator.weighted_by_traffic else MINIMUM_BAD_SECONDS
+        if spec.minimum_events is not None:
+            minimum = spec.minimum_events
+        chosen = self.policies.get(policy)
+        first = ResolvedSlo(
             service=service,
             name=name,
             title=spec.title or name,
@@ -511,10 +792,283 @@ class _Resolver:
             tier=spec.tier or tier,
             policy=policy,
             burn=burn,
-            minimum_events=minimum if indicator.weighted_by_traffic else 0,
-            runbook=spec.runbook,
-            context=Context(by=tuple(spec.by), **context),  # type: ignore[arg-type]
+            minimum_events=minimum,
+            runbook=self.runbook(spec.runbook, (*at, "runbook")),
+            context=Context(by=tuple(spec.by), slo=name, **context),  # type: ignore[arg-type]
+            process=process,
+            exhausted=chosen.exhausted if chosen else None,
+            freeze=(chosen.freeze.below, chosen.freeze.severity) if chosen and chosen.freeze else None,
         )
+        return self.with_sla(first, spec, at)
+
+    def with_sla(self, slo: ResolvedSlo, spec: Slo, at: Path_) -> list[ResolvedSlo]:
+        """The SLO with its SLA, and the companion that measures it where its threshold is another one."""
+        if spec.sla is None:
+            return [slo]
+        here: Path_ = (*at, "sla", "objective") if (*at, "sla", "objective") in self.source.values else (*at, "sla")
+        period = spec.sla.window.removeprefix("calendar ")
+        if not 0 < spec.sla.objective < 1:
+            self.say("impossible-objective", "an SLA is between 0% and 100%", here, "write it as 99.5%")
+        threshold = spec.sla.under
+        own = getattr(slo.sli, "under", None)
+        if threshold is not None and not isinstance(slo.sli, Latency | Traces):
+            self.say("one-of", "under belongs to the SLA of a latency SLO", (*at, "sla", "under"), "remove it")
+        elif threshold is not None and own is not None and threshold < own:
+            self.say(
+                "slo-looser-than-sla",
+                f"the SLA promises {threshold}, faster than the SLO's {own}",
+                (*at, "sla", "under"),
+                "the SLO's threshold is the stricter one",
+            )
+        if threshold is None or own is None or threshold == own:
+            if spec.sla.objective >= spec.objective:
+                self.say(
+                    "slo-looser-than-sla",
+                    f"the SLA of {percent(spec.sla.objective)} is not looser than the objective of {percent(spec.objective)}",
+                    here,
+                    "the SLO must fail first, so that there is time to act",
+                    note=Note(self.source.value_span((*at, "objective")), "the objective"),
+                )
+            return [replace(slo, sla=ResolvedSla(spec.sla.objective, period, slo.name))]
+        companion = replace(
+            slo,
+            name=f"{slo.name}_sla",
+            title=f"{slo.title}: what was promised",
+            description=f"Measures the SLA of {slo.name}.",
+            objective=spec.sla.objective,
+            sli=slo.sli.model_copy(update={"under": threshold}),
+            policy="none",
+            burn={},
+            context=replace(slo.context, slo=f"{slo.name}_sla"),
+            sla_of=slo.name,
+            exhausted=None,
+            freeze=None,
+        )
+        return [replace(slo, sla=ResolvedSla(spec.sla.objective, period, companion.name)), companion]
+
+    def process(
+        self, service: str, id_: str, spec: Process, owner: str, tier: str, context: dict[str, object], at: Path_
+    ) -> tuple[ResolvedProcess, list[ResolvedSlo]]:
+        """A process, and an SLO for each of its objectives."""
+        tier = spec.tier or ("critical" if spec.critical else tier)
+        owner = spec.owner or owner
+        slos: list[ResolvedSlo] = []
+        named: dict[str, str] = {}
+        for measure, title in (
+            ("success", "succeeds"),
+            ("within_sla", f"ends within {spec.sla}"),
+            ("timeouts", "does not time out"),
+        ):
+            share = getattr(spec.objectives, measure)
+            if share is None:
+                continue
+            named[measure] = f"{id_}_{measure}"
+            slo = Slo.model_construct(
+                objective=1 - share if measure == "timeouts" else share,
+                sli=spec_module.SliSpec(
+                    process=sli.Process.model_validate({"id": id_, "measure": measure, "from": spec.source})
+                ),
+                title=f"{spec.name} {title}",
+                description=spec.description,
+                window=spec.window,
+                by=[],
+                sla=None,
+                alerting=spec.alerting,
+                minimum_events=spec.minimum_events,
+                owner=owner,
+                tier=tier,  # type: ignore[arg-type]
+                runbook=spec.runbook,
+            )
+            slos += self.slo(service, named[measure], slo, owner, tier, context, (*at, "objectives", measure), process=id_)
+        if spec.sla is not None and named.get("within_sla") and spec.source == "metrics":
+            bounds = [Decimal(b) for b in names.PROCESS_BUCKETS]
+            if spec.sla.seconds not in bounds:
+                near = min(bounds, key=lambda b: abs(b - spec.sla.seconds))  # type: ignore[union-attr]
+                self.say(
+                    "not-a-bucket",
+                    f"lgtm_instrumentation has no bucket that ends at {spec.sla}",
+                    (*at, "sla"),
+                    f"the nearest is {Duration(near)}; or set from: spans, which can tell any time",
+                    warning=True,
+                )
+        return (
+            ResolvedProcess(
+                service=service,
+                id=id_,
+                name=spec.name,
+                description=spec.description,
+                version=spec.version,
+                handler=spec.handler,
+                sla=spec.sla,
+                tier=tier,
+                critical=tier == "critical",
+                owner=owner,
+                documentation_url=spec.documentation_url,
+                stages=tuple(spec.stages),
+                probe=spec.probe,
+                source=spec.source,
+                slos=named,
+                runbook=self.runbook(spec.runbook, (*at, "runbook")),
+            ),
+            slos,
+        )
+
+    def runbook(self, runbook: Runbook | None, at: Path_) -> Runbook | None:
+        """A runbook; one that is a file must exist."""
+        if runbook is None or runbook.file is None:
+            return runbook
+        path: Path_ = (*at, "file") if (*at, "file") in self.source.values else at
+        root = self.source.directories.get(self.source.value_span(path).file, Path())
+        if not (root / runbook.file).is_file():
+            self.say(
+                "no-runbook",
+                f"there is no runbook {show(runbook.file)}",
+                path,
+                f"the path is relative to {self.source.value_span(path).file}",
+            )
+        return runbook
+
+    def check_runbooks(self, service: str, at: Path_) -> None:
+        """What can page somebody of a service without a runbook of its own."""
+        spec = self.spec.services[service]
+
+        def pages(name: str | None) -> bool:
+            policy = self.policies.get(name or self.spec.defaults.alerting)
+            return policy is not None and bool(policy.critical)
+
+        silent: list[tuple[str, Path_]] = [
+            (f"the alert {name}", (*at, "alerts", name))
+            for name, alert in spec.alerts.items()
+            if alert.severity == "critical" and alert.runbook is None
+        ]
+        silent += [
+            (f"the probe {name}", (*at, "probes", name))
+            for name, probe in spec.probes.items()
+            if probe.runbook is None and (probe.severity == "critical" or (probe.objective is not None and pages(probe.alerting)))
+        ]
+        for name, slo in spec.slos.items():
+            if slo.runbook is None and pages(slo.alerting):
+                silent.append((f"the SLO {name}", (*at, "slos", name)))
+        for name, process in spec.processes.items():
+            measured = any(getattr(process.objectives, m) is not None for m in ("success", "within_sla", "timeouts"))
+            if process.runbook is None and pages(process.alerting) and measured:
+                silent.append((f"the process {name}", (*at, "processes", name)))
+        if silent:
+            what, path = silent[0]
+            more = f" and {len(silent) - 1} more of this service" if len(silent) > 1 else ""
+            self.say(
+                "missing-runbook",
+                f"{what}{more} can page somebody, and nothing says what to do",
+                path,
+                "add runbook: to it, or to the service for all of it",
+                on_key=True,
+                warning=True,
+            )
+
+    def check_identity(self, slos: list[ResolvedSlo], at: Path_) -> None:
+        """SLOs that processes and SLAs make must not have the name of another one."""
+        seen: set[str] = set()
+        for slo in slos:
+            if slo.name in seen:
+                self.say(
+                    "duplicate-identity",
+                    f"{slo.name} would be the name of two SLOs",
+                    (*at, "processes", slo.process) if slo.process else (*at, "slos", slo.sla_of or slo.name),
+                    f"rename the SLO {slo.name}",
+                    on_key=True,
+                    note=Note(self.source.key_span((*at, "slos", slo.name)), "the other one"),
+                )
+            seen.add(slo.name)
+
+    def check_names(self, services: tuple[ResolvedService, ...]) -> None:
+        """Names of services become names of files and of scrape jobs."""
+        files: dict[str, str] = {}
+        jobs: dict[str, str] = {}
+        for service in services:
+            at: Path_ = ("services", service.name)
+            if (other := files.setdefault(service.name.lower(), service.name)) != service.name:
+                self.say(
+                    "duplicate-identity",
+                    f"{service.name} and {other} differ only in capitals, and some file systems see no difference",
+                    at,
+                    "rename one of the two",
+                    on_key=True,
+                    note=Note(self.source.key_span(("services", other)), "the other one"),
+                )
+            if service.scrape is None:
+                continue
+            job = service.match.get("job", service.name)
+            if job in names.STACK_JOBS:
+                self.say(
+                    "reserved-name",
+                    f"the stack scrapes {job} itself",
+                    (*at, "scrape"),
+                    f"leave scrape out and write match: {{job: {job}}}, or rename the service",
+                    on_key=True,
+                )
+            elif (other := jobs.setdefault(job, service.name)) != service.name:
+                self.say(
+                    "duplicate-job",
+                    f"{service.name} and {other} are both scraped as the job {job}",
+                    (*at, "scrape"),
+                    "name all targets under one of them",
+                    on_key=True,
+                    note=Note(self.source.key_span(("services", other, "scrape")), "the other one"),
+                )
+
+    def check_dependencies(self, services: tuple[ResolvedService, ...]) -> None:
+        """No service is more available than what it depends on."""
+        by_name = {service.name: service for service in services}
+
+        def best(service: ResolvedService) -> ResolvedSlo | None:
+            promises = [slo for slo in service.slos if not slo.sla_of and _tells_availability(slo)]
+            return max(promises, key=lambda slo: slo.objective, default=None)
+
+        for service in services:
+            caps = [slo for name in service.depends_on if name in by_name and (slo := best(by_name[name])) is not None]
+            if not caps:
+                continue
+            cap = Decimal(1)
+            for slo in caps:
+                cap *= slo.objective
+            weakest = min(caps, key=lambda slo: slo.objective)
+            for slo in service.slos:
+                if slo.objective > cap and not slo.sla_of and slo.process is None and _tells_availability(slo):
+                    self.say(
+                        "unreachable-objective",
+                        f"{percent(slo.objective)} is more than {service.name} can reach behind "
+                        f"{', '.join(f'{c.service} at {percent(c.objective)}' for c in caps)}: {percent(_rounded(cap))}",
+                        ("services", service.name, "slos", slo.name, "objective"),
+                        "lower it, raise the dependency's, or remove depends_on where the service works without it",
+                        warning=True,
+                        note=Note(
+                            self.source.value_span(("services", weakest.service, "slos", weakest.name, "objective")),
+                            "the dependency's objective",
+                        ),
+                    )
+
+    def check_indicator(self, indicator: Sli, context: Mapping[str, object], at: Path_) -> None:
+        """What an SLI needs to know of its service."""
+        interval = self.spec.defaults.interval
+        service = self.spec.services.get(str(context["service"]))
+        if service is not None and service.scrape is not None and service.scrape.interval is not None:
+            interval = service.scrape.interval
+        if isinstance(indicator, Freshness) and indicator.under.seconds < interval.seconds * 2:
+            self.say(
+                "below-resolution",
+                f"an age of {indicator.under} cannot be told: metrics arrive every {interval}",
+                (*at, "sli", "freshness", "under"),
+                f"at least {interval * 2}",
+            )
+        if isinstance(indicator, sli.Process) and indicator.measure == "within_sla":
+            known: object = context["processes"]
+            if indicator.under is None and not (isinstance(known, dict) and known.get(indicator.id)):
+                self.say(
+                    "missing-key",
+                    f"no SLA of {indicator.id} is known",
+                    (*at, "sli", "process"),
+                    "add under: 2s, or the process with its sla under processes: of this service",
+                )
 
     def burn(self, objective: Decimal, window: Duration, name: str, at: Path_) -> dict[str, tuple[BurnWindow, ...]]:
         """The conditions of a policy for an objective. Raises a diagnostic for one that cannot hold.
@@ -526,14 +1080,20 @@ class _Resolver:
         burn: dict[str, tuple[BurnWindow, ...]] = {}
         if policy is None or not 0 < objective < 1:
             return burn
+        # One diagnostic for an objective: the shortest window asks the most, so what allows it allows the others.
+        impossible = False
         for severity in ("critical", "warning"):
             conditions = []
             for w in getattr(policy, severity):
-                factor = w.budget * window.seconds / w.long.seconds
+                if not w.long.seconds:
+                    continue  # check_policies has said so
+                factor = w.factor if w.factor is not None else (w.budget or Decimal(0)) * window.seconds / w.long.seconds
+                budget = w.budget if w.budget is not None else factor * w.long.seconds / window.seconds
                 if w.long > window or factor < 1:
                     # Below 1 the budget would outlast the SLO's window: nothing to wake anybody for.
                     continue
-                if factor * (1 - objective) >= 1:
+                if factor * (1 - objective) >= 1 and not impossible:
+                    impossible = True
                     allowed = 1 - 1 / factor
                     self.say(
                         "impossible-alert",
@@ -543,12 +1103,22 @@ class _Resolver:
                         f"an objective above {plain((allowed * 100).quantize(Decimal('0.01')))}% allows it; or set alerting: "
                         "to a policy with a smaller budget share over this window",
                     )
-                conditions.append(BurnWindow(w.long, w.short, w.budget, factor))
+                conditions.append(BurnWindow(w.long, w.short, budget, factor))
             if conditions:
                 burn[severity] = tuple(conditions)
         return burn
 
-    def alert(self, service: str, name: str, alert: Alert, owner: str, match: Mapping[str, str], at: Path_) -> ResolvedAlert:
+    def alert(
+        self,
+        service: str,
+        name: str,
+        alert: Alert,
+        owner: str,
+        match: Mapping[str, str],
+        interval: Duration,
+        slos: Mapping[str, ResolvedSlo],
+        at: Path_,
+    ) -> ResolvedAlert:
         if name in RESERVED_ALERTS:
             self.say(
                 "reserved-name",
@@ -557,21 +1127,117 @@ class _Resolver:
                 "give yours another name",
                 on_key=True,
             )
+        if alert.over is not None:
+            if alert.over.seconds < interval.seconds * 2:
+                self.say(
+                    "below-resolution",
+                    f"{alert.over} is too short: metrics arrive every {interval}",
+                    (*at, "over"),
+                    f"at least {interval * 2}",
+                )
+            elif alert.over > LONGEST_WINDOW:
+                self.say("bad-window", f"{alert.over} is longer than {LONGEST_WINDOW}", (*at, "over"), "look at less")
+        expr, measured = self.measure(alert, match, slos, (*at,))
+        self.check_ranges(expr, interval, (*at, "expr"))
         limit = alert.above or alert.below
         side = "above" if alert.above else "below"
-        summary = alert.summary or (f"{alert.expr} is {side} {limit.text}" if limit else f"{alert.expr} holds")
+        summary = alert.summary or (
+            f"{measured} is {side} {limit.text}" if limit else f"{measured} is absent" if alert.absent else f"{measured} holds"
+        )
         return ResolvedAlert(
             service=service,
             name=name,
-            expr=promql.with_matchers(alert.expr, match),
+            expr=expr,
             above=alert.above,
             below=alert.below,
             hold=alert.for_,
             severity=alert.severity,
             owner=alert.owner or owner,
             summary=summary,
-            runbook=alert.runbook,
+            runbook=self.runbook(alert.runbook, (*at, "runbook")),
+            absent=alert.absent,
+            outage=alert.outage,
         )
+
+    def measure(self, alert: Alert, match: Mapping[str, str], slos: Mapping[str, ResolvedSlo], at: Path_) -> tuple[str, str]:
+        """The query of an alert without its threshold, and what it measures in words."""
+        if alert.slo is not None:
+            slo, over = slos.get(alert.slo), alert.over or MINUTE * 5
+            if slo is None:
+                return "vector(0)", alert.slo  # the references have said so
+            if alert.percentile is not None:
+                quantile = getattr(slo.sli, "quantile", None)
+                if quantile is None:
+                    self.say(
+                        "not-a-histogram",
+                        f"the SLO {alert.slo} has no percentiles: it reads no histogram",
+                        (*at, "percentile"),
+                        "name an SLO of latency, of a process or of traces",
+                    )
+                    return "vector(0)", alert.slo
+                words = f"the {plain(alert.percentile)}th percentile of {alert.slo}"
+                return quantile(slo.context, alert.percentile, over), words
+            selector = f"{{service={promql.quote(slo.service)},slo={promql.quote(slo.name)}}}"
+            fast = over <= HOUR * 6
+            errors, total = (names.ERRORS_RATE, names.TOTAL_RATE) if fast else (names.ERRORS_SLOW, names.TOTAL_SLOW)
+            bad = f"sum_over_time({errors}{selector}[{over}])"
+            expr = f"{bad} / (sum_over_time({total}{selector}[{over}]) > 0)"
+            if alert.minimum_events:
+                # Samples are rates, so each stands for thirty seconds of events.
+                expr = f"{expr} and {bad} * 30 > {alert.minimum_events - 1}.5"
+            return expr, f"the share of bad events of {alert.slo} over {over}"
+        written = str(alert.expr)
+        expr = with_window(written, alert.over)
+        if "{" in expr or "(" in expr or match:
+            expr = promql.with_matchers(expr, match)
+        if alert.over is not None and not has_window(written):
+            function = {"average": "avg", "highest": "max", "lowest": "min"}[alert.take] + "_over_time"
+            if alert.absent:
+                function = "absent_over_time"
+            whole = promql.as_selector(with_window(written, alert.over)) is not None
+            expr = f"{function}({expr}[{alert.over}])" if whole else f"{function}(({expr})[{alert.over}:1m])"
+        elif alert.absent:
+            expr = f"absent({expr})"
+        return expr, written
+
+    def check_ranges(self, expr: str, interval: Duration, at: Path_) -> None:
+        """A rate over less than two scrapes is always empty."""
+        for range_ in promql.ranges(expr):
+            if range_ < interval.seconds * 2:
+                self.say(
+                    "below-resolution",
+                    f"a range of {Duration(range_)} holds less than two samples: metrics arrive every {interval}",
+                    at,
+                    f"at least {interval * 2}; {interval * 4} survives a lost scrape",
+                )
+                return
+
+    def maintenance(self, name: str) -> ResolvedMaintenance:
+        spec = self.spec.maintenance[name]
+        zone = spec.timezone or self.spec.defaults.timezone
+        when: Hours | Once
+        if spec.start is not None and spec.end is not None:
+            when = Once(spec.start, spec.end, zone)
+            if spec.end - spec.start > schedule.LONGEST_ONCE:
+                self.say(
+                    "bad-time",
+                    f"a maintenance window of more than {schedule.LONGEST_ONCE.days} days",
+                    ("maintenance", name, "until"),
+                    "who would notice an outage in it? Make it shorter, or remove the alerts",
+                )
+        else:
+            when = Hours(spec.days, spec.times, spec.dates, zone)
+            self.check_hours(when, ("maintenance", name))
+        return ResolvedMaintenance(name, spec.reason, tuple(spec.services), when)
+
+    def check_hours(self, hours: Hours, at: Path_) -> None:
+        if hours.dates is not None and any(t.end > schedule.MIDNIGHT for t in hours.times or ()):
+            self.say(
+                "bad-time",
+                "times that pass midnight cannot be bound to days of the month: the next day may be another month's",
+                (*at, "times"),
+                "make two windows, one to 24:00 and one from 00:00",
+            )
 
     def routing(self) -> ResolvedRouting:
         spec = self.spec.routing
@@ -579,12 +1245,16 @@ class _Resolver:
             name: tuple(part for kind in receivers.KINDS if (part := getattr(value, kind)) is not None)
             for name, value in spec.receivers.items()
         }
-        routes = []
+        routes: list[ResolvedRoute] = []
         for route in spec.routes:
             match = {
-                label: tuple(values) for label in ("severity", "owner", "service", "tier") if (values := getattr(route, label))
+                _ROUTE_LABELS.get(label, label): tuple(values)
+                for label in ("alert", "severity", "owner", "service", "tier")
+                if (values := getattr(route, label))
             }
-            routes.append(ResolvedRoute(match, tuple(route.to)))
+            steps = tuple((step.after, tuple(step.to)) for step in route.escalate)
+            self.check_escalation(tuple(route.to), steps, spec.grouping.wait, ("routing", "routes", len(routes), "escalate"))
+            routes.append(ResolvedRoute(match, tuple(route.to), route.during, route.outside, steps))
         if spec.grouping.interval.seconds <= 0 or spec.grouping.repeat < spec.grouping.interval:
             self.say("bad-interval", "repeat must be at least interval, and interval more than 0s", ("routing", "grouping"))
         return ResolvedRouting(
@@ -596,12 +1266,45 @@ class _Resolver:
             wait=spec.grouping.wait,
             interval=spec.grouping.interval,
             repeat=spec.grouping.repeat,
+            hours={name: self.hours(name) for name in spec.hours},
         )
+
+    def hours(self, name: str) -> Hours:
+        spec = self.spec.routing.hours[name]
+        hours = Hours(spec.days, spec.times, spec.dates, spec.timezone or self.spec.defaults.timezone)
+        self.check_hours(hours, ("routing", "hours", name))
+        if hours.days is None and hours.times is None and hours.dates is None:
+            self.say("bad-time", f"the hours {name} are always", ("routing", "hours", name), "add days: or times:", on_key=True)
+        return hours
+
+    def check_escalation(
+        self, to: tuple[str, ...], steps: tuple[tuple[Duration, tuple[str, ...]], ...], wait: Duration, at: Path_
+    ) -> None:
+        told, latest = set(to), wait
+        for index, (after, receivers_) in enumerate(steps):
+            here: Path_ = (*at, index) if (*at, index) in self.source.values else at
+            if after <= latest:
+                self.say(
+                    "bad-escalation",
+                    f"{after} is not later than {latest}, when others are told",
+                    (*here, "after"),
+                    "give each step more time than the one before",
+                )
+            if set(receivers_) <= told:
+                self.say(
+                    "bad-escalation",
+                    f"{', '.join(receivers_)} {'has' if len(receivers_) == 1 else 'have'} been told already",
+                    (*here, "to"),
+                    "escalate to somebody else; grouping.repeat says how often the same ones are reminded",
+                )
+            told |= set(receivers_)
+            latest = after
 
     def check_routes(self, model: Model) -> None:
         """What routes do with the alerts that this file can make."""
         routing = model.routing
         used = {*routing.default, *routing.watchdog, *(name for route in routing.routes for name in route.to)}
+        used |= {name for route in routing.routes for _, to in route.escalate for name in to}
         for name in routing.receivers:
             if name not in used:
                 at: Path_ = ("routing", "receivers", name)
@@ -615,15 +1318,25 @@ class _Resolver:
                 )
         alerts = list(alert_labels(model))
         for index, route in enumerate(routing.routes):
-            if not any(all(labels.get(k) in v for k, v in route.match.items()) for _, labels in alerts):
+            mine = [labels for _, labels in alerts if _matches(route, labels)]
+            if not mine:
+                near = None
+                if "owner" in route.match:
+                    near = did_you_mean(route.match["owner"][0], {labels["owner"] for _, labels in alerts}, "owners")
+                at = ("routing", "routes", index)
+                self.say("dead-route", "no alert of this file can match this route", at, near, warning=True)
+                continue
+            # Routes that are open at some times only leave alerts to later ones, so they are left out here.
+            before = [(i, r) for i, r in enumerate(routing.routes[:index]) if not r.timed]
+            takers = [next((i for i, r in before if _matches(r, labels)), None) for labels in mine]
+            if None not in takers:
                 self.say(
                     "dead-route",
-                    "no alert of this file can match this route",
+                    "every alert that this route matches goes to an earlier one",
                     ("routing", "routes", index),
-                    did_you_mean(route.match["owner"][0], {labels["owner"] for _, labels in alerts}, "owners")
-                    if "owner" in route.match
-                    else None,
+                    "move it up, or remove it",
                     warning=True,
+                    note=Note(self.source.value_span(("routing", "routes", takers[0] or 0)), "to this one, for example"),
                 )
         lost: dict[tuple[str, str], str] = {}
         for what, labels in alerts:
@@ -639,6 +1352,40 @@ class _Resolver:
             )
 
 
+def _matches(route: ResolvedRoute, labels: Mapping[str, str]) -> bool:
+    return all(labels.get(name) in values for name, values in route.match.items())
+
+
+_ROUTE_LABELS = {"alert": "alertname"}
+
+# Labels with a value for each request, person or message.
+HIGH_CARDINALITY = frozenset((
+    "user_id", "userid", "user", "username", "email", "email_address", "request_id", "requestid", "trace_id", "traceid",
+    "span_id", "session_id", "session", "conversation_id", "message_id", "order_id", "ip", "ip_address", "client_ip",
+    "remote_addr", "url", "uri", "full_path", "query", "token", "uuid", "guid",
+))  # fmt: skip
+
+
+# A range that nobody writes, in whose place Grafana's variable comes once the query has been rewritten.
+_ANY_RANGE = "11h11m11s"
+
+
+def _for_grafana(query: str, match: Mapping[str, str]) -> str:
+    rewritten = promql.with_matchers(with_window(query, _ANY_RANGE), match)
+    return rewritten.replace(_ANY_RANGE, "$__rate_interval")
+
+
+def _tells_availability(slo: ResolvedSlo) -> bool:
+    """Whether an SLO is about working at all, and not about speed, age or a limit."""
+    if isinstance(slo.sli, sli.Process):
+        return slo.sli.measure == "success"
+    return isinstance(slo.sli, Ratio | sli.Boolean | sli.Probe) or (isinstance(slo.sli, Traces) and slo.sli.under is None)
+
+
+def _rounded(ratio: Decimal) -> Decimal:
+    return ratio.quantize(Decimal("1e-6")).normalize()
+
+
 def alert_labels(model: Model) -> Iterator[tuple[str, dict[str, str]]]:
     """Every alert that a model can make, as ``service/name`` with the labels that routes may match."""
     for service in model.services:
@@ -647,6 +1394,10 @@ def alert_labels(model: Model) -> Iterator[tuple[str, dict[str, str]]]:
             labels = {**base, "slo": slo.name, "owner": slo.owner, "tier": slo.tier}
             for severity in slo.burn:
                 yield f"{service.name}/{slo.name}", {**labels, "severity": severity, "alertname": burn_alert(severity)}
+            if slo.exhausted:
+                yield f"{service.name}/{slo.name}", {**labels, "severity": slo.exhausted, "alertname": ALERT_EXHAUSTED}
+            if slo.freeze:
+                yield f"{service.name}/{slo.name}", {**labels, "severity": slo.freeze[1], "alertname": ALERT_FREEZE}
             yield f"{service.name}/{slo.name}", {**labels, "severity": "warning", "alertname": ALERT_NO_DATA}
         for probe in service.probes:
             if probe.severity:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import secrets as randomness
 import tarfile
 import time
@@ -91,6 +92,12 @@ def read(project: Project, name: str) -> bytes:
             f"{name!r} is not the name of a secret.",
             "Name a file directly under secrets/, without a path.",
         )
+    if name.startswith("env."):
+        # Named by {env: NAME}: no file holds it.
+        variable = name.removeprefix("env.")
+        if not (value := os.environ.get(variable, "")):
+            raise SecretsError(f"The environment has no {variable}, and a receiver needs it.", f"Run: export {variable}=…")
+        return value.encode()
     path = directory(project) / name
     try:
         content = path.read_bytes().rstrip(b"\r\n")

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from decimal import Decimal
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pydantic import BeforeValidator, Field, ValidationError, create_model, model_validator
 
 from generator import receivers as receiver_kinds
 from generator import sli as sli_kinds
-from generator.base import AlertName, Base, LabelName, Name, Query, Text, Url, fault
-from generator.diagnostics import Diagnostic, Span, did_you_mean
+from generator.base import AlertName, Base, LabelName, Name, Text, Url, fault
+from generator.diagnostics import Diagnostic, Note, Span, did_you_mean
+from generator.schedule import Dates, MomentField, TimesField, Weekdays, ZoneField
+from generator.sli import RawQuery
 from generator.source import Path_, Source, kind_of
 from generator.units import DurationField, RatioField, ThresholdField, show
 
@@ -21,6 +24,24 @@ Tier = Literal["critical", "high", "medium", "low"]
 
 def _one_or_many(value: Any) -> Any:
     return value if isinstance(value, list) else [value]
+
+
+def _percentile(value: Any) -> Decimal:
+    if isinstance(value, int | Decimal) and not isinstance(value, bool) and 0 < value < 100:
+        return Decimal(value)
+    raise fault("out-of-range", "{value} is not a percentile between 0 and 100", "write it as 95", value=value)
+
+
+def _factor(value: Any) -> Decimal:
+    if isinstance(value, int | Decimal) and not isinstance(value, bool) and 1 <= value <= 100000:
+        return Decimal(value)
+    raise fault("out-of-range", "{value} is not a factor of 1 or more", "write it as 14.4", value=value)
+
+
+def _version(value: Any) -> Any:
+    if type(value) is not int or value != 1:
+        raise fault("unknown-value", "this program reads version 1 of the format, not {value}", "write version: 1", value=value)
+    return value
 
 
 def _not_empty(value: Any) -> Any:
@@ -58,6 +79,9 @@ class Defaults(Base):
         description="A burn-rate alert needs at least this many bad events in its long window; for counters only.",
         examples=[5],
     )
+    timezone: ZoneField = Field(
+        "UTC", description="The time zone of hours and maintenance windows.", examples=["Europe/Berlin"]
+    )
     labels: dict[LabelName, Text] = Field(
         default_factory=dict, description="Labels for every alert.", examples=[{"environment": "production"}]
     )
@@ -75,10 +99,19 @@ class Cause(Base):
         return {"cause": data} if isinstance(data, str) else data
 
 
+def _relative(value: Any) -> str:
+    if not isinstance(value, str) or not value or "\0" in value or value.startswith("/") or ".." in value.split("/"):
+        raise fault("bad-path", "{value} is not a path below this file", "write it as runbooks/database.md", value=value)
+    return value
+
+
 class Runbook(Base):
     """What to do: a link to a page of your own, or the parts of one that is made for you."""
 
     url: Url | None = Field(None, description="A page elsewhere.", examples=["https://wiki.example.com/runbooks/db"])
+    file: Annotated[str, BeforeValidator(_relative)] | None = Field(
+        None, description="A Markdown file, relative to this one.", examples=["runbooks/database.md"]
+    )
     symptoms: Text | None = Field(None, description="What people see.", examples=["Pages load but stay empty."])
     impact: Text | None = Field(None, description="Who is hurt, and how.", examples=["Nobody can sign in."])
     diagnosis: Annotated[list[Text], BeforeValidator(_one_or_many)] = Field(
@@ -97,7 +130,9 @@ class Runbook(Base):
     @classmethod
     def _expand(cls, data: Any) -> Any:
         if isinstance(data, str):
-            return {"url": data} if data.startswith(("http://", "https://")) else {"symptoms": data}
+            if data.startswith(("http://", "https://")):
+                return {"url": data}
+            return {"file": data} if data.endswith(".md") and " " not in data else {"symptoms": data}
         return data
 
 
@@ -128,6 +163,10 @@ class Probe(Base):
         "warning", description="Of the alert when it fails; null for none.", examples=["critical"]
     )
     runbook: Runbook | None = Field(None, description="What to do when it fails.", examples=["https://wiki.example.com/x"])
+    objective: RatioField | None = Field(
+        None, description="The share of checks that must be good: makes an SLO of the probe's name.", examples=["99.9%"]
+    )
+    alerting: Name | None = Field(None, description="That SLO's burn-rate policy.", examples=["tickets"])
 
 
 def _some_kind(kinds: Mapping[str, type[Any]], what: str, *, many: bool = False) -> Any:
@@ -137,7 +176,13 @@ def _some_kind(kinds: Mapping[str, type[Any]], what: str, *, many: bool = False)
             if not data or all(data[key] is None for key in data):
                 raise fault("missing-kind", f"this names no kind of {what} with its fields", f"kinds: {', '.join(kinds)}")
             if len(named) > 1 and not many:
-                raise fault("one-of", f"an {what} is of one kind, not {' and '.join(named)}", f"make {len(named)} SLOs")
+                raise fault(
+                    "one-of",
+                    f"an {what} is of one kind, not {' and '.join(named)}",
+                    f"make {len(named)} SLOs",
+                    field=named[1],
+                    against=named[0],
+                )
         if isinstance(data, str):
             raise fault(
                 "wrong-type",
@@ -164,6 +209,23 @@ ReceiverSpec: Any = _kinds(
 )
 
 
+class Sla(Base):
+    """What customers were promised: looser than the SLO, counted by the calendar."""
+
+    objective: RatioField = Field(description="The share of events that was promised to be good.", examples=["99.5%"])
+    window: Literal["calendar month", "calendar quarter"] = Field(
+        "calendar month", description="What it is counted over.", examples=["calendar quarter"]
+    )
+    under: DurationField | None = Field(
+        None, description="For latency: the promised threshold, where it is not the SLO's.", examples=["500ms"]
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _expand(cls, data: Any) -> Any:
+        return {"objective": data} if isinstance(data, str) else data
+
+
 class Slo(Base):
     """A service level objective: which share of events must be good, over which window."""
 
@@ -171,6 +233,11 @@ class Slo(Base):
     sli: Annotated[SliSpec, BeforeValidator(_some_kind(sli_kinds.KINDS, "SLI"))] = Field(
         description="What is measured.",
         examples=[{"ratio": {"errors": 'http_requests_total{code=~"5.."}', "total": "http_requests_total"}}],
+    )
+    sla: Sla | None = Field(
+        None,
+        description="What customers were promised.",
+        examples=[{"objective": "99.5%", "window": "calendar month"}],
     )
     title: Text | None = Field(None, description="A name for people.", examples=["Checkout answers"])
     description: Text | None = Field(None, description="What it promises, to whom.", examples=["Buyers can pay."])
@@ -188,19 +255,131 @@ class Slo(Base):
 class Alert(Base):
     """An alert on a cause or on saturation, beside the SLOs."""
 
-    expr: Query = Field(description="PromQL.", examples=["db_pool_used / db_pool_size"])
+    expr: RawQuery | None = Field(
+        None, description="PromQL; {{window}} stands for over.", examples=["db_pool_used / db_pool_size"]
+    )
+    slo: Name | None = Field(
+        None,
+        description="Instead of expr: the share of bad events of an SLO of this service, over the time that over says.",
+        examples=["availability"],
+    )
+    percentile: Annotated[Decimal, BeforeValidator(_percentile)] | None = Field(
+        None, description="With slo: this percentile of its latency instead, in seconds.", examples=[95]
+    )
     above: ThresholdField | None = Field(None, description="It fires above this.", examples=["80%"])
     below: ThresholdField | None = Field(None, description="It fires below this.", examples=["10%"])
+    absent: bool = Field(False, description="It fires when expr gives nothing at all.", examples=[True])
     for_: DurationField = Field("0s", alias="for", validate_default=True, description="… for this long.", examples=["5m"])
+    over: DurationField | None = Field(
+        None, description="The time that is looked at: fills {{window}}, else the value is taken over it.", examples=["1h"]
+    )
+    take: Literal["average", "highest", "lowest"] = Field(
+        "average", description="What of the values over that time.", examples=["highest"]
+    )
+    minimum_events: int = Field(0, ge=0, le=10**9, description="With slo: at least this many bad events.", examples=[3])
     severity: Severity = Field("warning", description="critical pages, warning tickets, info informs.", examples=["warning"])
+    outage: bool = Field(
+        False,
+        description="While it fires the service is down: it mutes the alerts of services that depend on it.",
+        examples=[True],
+    )
     owner: Name | None = Field(None, description="Who gets it, where not the service's owner.", examples=["dba"])
     summary: Text | None = Field(None, description="One sentence.", examples=["The connection pool is nearly used up"])
     runbook: Runbook | None = Field(None, description="What to do.", examples=["https://wiki.example.com/pool"])
 
     @model_validator(mode="after")
-    def _one_threshold(self) -> Alert:
-        if self.above is not None and self.below is not None:
-            raise fault("one-of", "an alert is above or below a threshold, not both", "make two alerts")
+    def _consistent(self) -> Alert:
+        if (self.expr is None) == (self.slo is None):
+            raise fault("one-of", "an alert needs either expr or slo, and not both", "expr: is PromQL, slo: names an SLO")
+        if (self.above is not None) + (self.below is not None) + self.absent > 1:
+            raise fault("one-of", "an alert is above a threshold, below one, or absent: one of them", "make two alerts")
+        if self.slo is not None:
+            if self.above is None and self.below is None:
+                raise fault("missing-key", "an alert on an SLO needs above or below", "above: 5%")
+            if self.over is None:
+                raise fault("missing-key", "an alert on an SLO needs over, the time that it looks at", "over: 5m")
+        elif self.percentile is not None or self.minimum_events:
+            raise fault("one-of", "percentile and minimum_events belong to an alert on an SLO", "name it with slo:")
+        elif self.over is None and sli_kinds.has_window(str(self.expr)):
+            raise fault("missing-key", "{{window}} needs over, the time that it stands for", "over: 5m")
+        return self
+
+
+class Panel(Base):
+    """A graph on the service's page, beside what follows from its objectives."""
+
+    expr: Annotated[list[RawQuery], BeforeValidator(_one_or_many), BeforeValidator(_not_empty)] = Field(
+        description="PromQL, one or a list; {{window}} stands for a range that suits the graph's width.",
+        examples=["sum by (status) (rate(uploads_total[{{window}}]))"],
+    )
+    unit: Literal["number", "percent", "seconds", "bytes", "per second"] = Field(
+        "number", description="Of its values; percent means a share from 0 to 1.", examples=["per second"]
+    )
+    group: Text | None = Field(
+        None, description="The heading that it stands under; Metrics when left out.", examples=["Business"]
+    )
+    show: Literal["lines", "bars", "number"] = Field("lines", description="How it is shown.", examples=["number"])
+    description: Text | None = Field(None, description="What to look for.", examples=["A dip at noon is normal."])
+
+    @model_validator(mode="before")
+    @classmethod
+    def _expand(cls, data: Any) -> Any:
+        return {"expr": data} if isinstance(data, str | list) else data
+
+
+class Objectives(Base):
+    """What a process promises; each becomes an SLO, named after the process."""
+
+    success: RatioField | None = Field(None, description="The share of executions that succeed.", examples=["99%"])
+    within_sla: RatioField | None = Field(None, description="The share that ends within the SLA.", examples=["95%"])
+    timeouts: RatioField | None = Field(None, description="The share that may time out, at most.", examples=["1%"])
+
+    @model_validator(mode="after")
+    def _shares(self) -> Objectives:
+        if self.timeouts is not None and self.timeouts > Decimal("0.5"):
+            raise fault(
+                "out-of-range",
+                "timeouts is the share that may time out, and most executions should not",
+                "write the small share, such as timeouts: 1%",
+            )
+        return self
+
+
+class Process(Base):
+    """A business process: the registry that tracing, objectives, alerts and pages share."""
+
+    name: Text = Field(description="A name for people.", examples=["Council deliberation"])
+    description: Text | None = Field(None, description="What it does for the business.", examples=["Answers a question."])
+    version: Text | None = Field(None, description="Its version, as the instrumentation reports it.", examples=["2.1.0"])
+    handler: Text | None = Field(None, description="Where the code is.", examples=["backend/council.py::run_council"])
+    sla: DurationField | None = Field(None, description="How long it may take.", examples=["120s"])
+    critical: bool = Field(False, description="Whether the business stands still without it.", examples=[True])
+    tier: Tier | None = Field(None, description="Where neither critical nor the service's tier.", examples=["high"])
+    documentation_url: Url | None = Field(None, description="Its page.", examples=["https://docs.example.com/council"])
+    stages: Annotated[list[Name], BeforeValidator(_one_or_many)] = Field(
+        default_factory=list, description="Its traced steps, in order.", examples=[["collect", "rank", "synthesize"]]
+    )
+    probe: Name | None = Field(None, description="The service's probe that checks it from outside.", examples=["council"])
+    source: Literal["metrics", "spans"] = Field(
+        "metrics", alias="from", description="Where its objectives are read; as for an SLI of kind process.", examples=["spans"]
+    )
+    objectives: Objectives = Field(
+        default_factory=lambda: Objectives(),
+        description="What it promises.",
+        examples=[{"success": "99%", "within_sla": "95%", "timeouts": "1%"}],
+    )
+    window: DurationField | None = Field(None, description="Their window, where not the default.", examples=["7d"])
+    alerting: Name | None = Field(None, description="Their burn-rate policy, where not the default.", examples=["standard"])
+    minimum_events: int | None = Field(None, ge=0, le=10**9, description="As under defaults.", examples=[20])
+    owner: Name | None = Field(None, description="Who is paged, where not the service's owner.", examples=["payments"])
+    runbook: Runbook | None = Field(None, description="What to do when it fails.", examples=[{"symptoms": "…"}])
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Process:
+        if self.critical and self.tier not in (None, "critical"):
+            raise fault("one-of", "this is critical and of another tier at once", "leave out one of the two")
+        if self.objectives.within_sla is not None and self.sla is None:
+            raise fault("missing-key", "within_sla needs the process's sla", "sla: 5s")
         return self
 
 
@@ -228,8 +407,21 @@ class Service(Base):
         default_factory=dict, description="Checks from outside.", examples=[{"live": {"url": "http://api:8000/health"}}]
     )
     slos: dict[Name, Slo] = Field(default_factory=dict, description="Its objectives.", examples=[{}])
+    processes: dict[Name, Process] = Field(
+        default_factory=dict, description="The business processes that it runs, by id.", examples=[{}]
+    )
     alerts: dict[AlertName, Alert] = Field(default_factory=dict, description="Alerts on causes.", examples=[{}])
+    panels: dict[Text, Panel] = Field(
+        default_factory=dict,
+        description="More graphs for its page, by title.",
+        examples=[{"Uploads": "sum by (status) (rate(uploads_total[{{window}}]))"}],
+    )
     runbook: Runbook | None = Field(None, description="For every alert without one of its own.", examples=[{"impact": "…"}])
+    runbooks: dict[Name, Runbook] = Field(
+        default_factory=dict,
+        description="Procedures that belong to no alert, by name.",
+        examples=[{"rollback": {"diagnosis": ["make rollback"], "recovery": "The version is the old one."}}],
+    )
 
 
 class Window(Base):
@@ -237,7 +429,30 @@ class Window(Base):
 
     long: DurationField = Field(description="The window that says it matters.", examples=["1h"])
     short: DurationField = Field(description="The window that says it goes on.", examples=["5m"])
-    budget: RatioField = Field(description="The share of the budget that is spent within the long window.", examples=["2%"])
+    budget: RatioField | None = Field(
+        None, description="The share of the budget that is spent within the long window.", examples=["2%"]
+    )
+    factor: Annotated[Decimal, BeforeValidator(_factor)] | None = Field(
+        None, description="Instead: how many times faster than allowed the budget is spent.", examples=[14.4]
+    )
+
+    @model_validator(mode="after")
+    def _one_of(self) -> Window:
+        if (self.budget is None) == (self.factor is None):
+            raise fault("one-of", "a window needs either budget or factor, and not both", "budget: 2% of it in the long window")
+        return self
+
+
+class Freeze(Base):
+    """When to stop deploying: too little of the budget is left."""
+
+    below: RatioField = Field(description="The share of the budget that must be left.", examples=["10%"])
+    severity: Severity = Field("warning", description="Of the alert.", examples=["info"])
+
+    @model_validator(mode="before")
+    @classmethod
+    def _expand(cls, data: Any) -> Any:
+        return {"below": data} if isinstance(data, str) else data
 
 
 class Policy(Base):
@@ -249,10 +464,74 @@ class Policy(Base):
     warning: list[Window] = Field(
         default_factory=list, description="Tickets.", examples=[[{"long": "3d", "short": "6h", "budget": "10%"}]]
     )
+    freeze: Freeze | None = Field(
+        None, description="An alert that stops deployments while little budget is left.", examples=["10%"]
+    )
+    exhausted: Severity | None = Field(
+        None, description="Severity of an alert while no budget is left; none when left out.", examples=["warning"]
+    )
+
+
+class Hours(Base):
+    """A part of the week, in a time zone."""
+
+    days: Weekdays = Field(None, description="Days of the week; all when left out.", examples=["mon-fri"])
+    times: TimesField = Field(None, description="Times of the day; may pass midnight.", examples=["09:00-17:00"])
+    dates: Dates = Field(None, description="Days of the month.", examples=["1-7"])
+    timezone: ZoneField | None = Field(None, description="Where not the default.", examples=["Europe/Berlin"])
+
+
+class Maintenance(Base):
+    """A time in which alerts are muted: once (from, until) or again and again (days, dates, times)."""
+
+    reason: Text | None = Field(None, description="What is done.", examples=["The database is upgraded"])
+    services: Annotated[list[Name], BeforeValidator(_one_or_many)] = Field(
+        default_factory=list, description="Whose alerts are muted; everybody's when left out.", examples=[["database"]]
+    )
+    start: MomentField = Field(None, alias="from", description="Its beginning, when it is once.", examples=["2026-12-01 22:00"])
+    end: MomentField = Field(None, alias="until", description="Its end, when it is once.", examples=["2026-12-02 04:00"])
+    days: Weekdays = Field(None, description="As under hours.", examples=["sun"])
+    times: TimesField = Field(None, description="As under hours.", examples=["02:00-04:00"])
+    dates: Dates = Field(None, description="As under hours.", examples=["1-7"])
+    timezone: ZoneField | None = Field(None, description="Where not the default.", examples=["Europe/Berlin"])
+
+    @model_validator(mode="after")
+    def _once_or_again(self) -> Maintenance:
+        again = self.days is not None or self.times is not None or self.dates is not None
+        if (self.start is None) != (self.end is None):
+            raise fault("missing-key", "a maintenance window needs both from and until", "until: 2026-12-02 04:00")
+        if again == (self.start is not None):
+            raise fault(
+                "one-of",
+                "a maintenance window is either once or recurring",
+                "from: and until: for once; days:, dates: and times: for recurring",
+            )
+        if self.start is not None and self.end is not None and self.end <= self.start:
+            raise fault(
+                "bad-time",
+                "this window ends before it begins",
+                "until: comes after from:",
+                field="until",
+                against="from",
+            )
+        return self
+
+
+class Escalation(Base):
+    """Who is told next, when an alert goes on."""
+
+    after: DurationField = Field(description="How long after it began.", examples=["15m"])
+    to: Annotated[list[Name], BeforeValidator(_one_or_many), BeforeValidator(_not_empty)] = Field(
+        description="Receivers.", examples=["boss"]
+    )
 
 
 class Route(Base):
     """Who gets an alert: the first route whose conditions all hold."""
+
+    alert: Annotated[list[AlertName], BeforeValidator(_one_or_many)] = Field(
+        default_factory=list, description="Any of these alerts.", examples=["PaymentFailed"]
+    )
 
     severity: Annotated[list[Severity], BeforeValidator(_one_or_many)] = Field(
         default_factory=list, description="Any of these severities.", examples=["critical"]
@@ -266,9 +545,22 @@ class Route(Base):
     tier: Annotated[list[Tier], BeforeValidator(_one_or_many)] = Field(
         default_factory=list, description="Any of these tiers.", examples=["critical"]
     )
+    during: Name | None = Field(None, description="Only during these hours.", examples=["office"])
+    outside: Name | None = Field(None, description="Only outside these hours.", examples=["office"])
     to: Annotated[list[Name], BeforeValidator(_one_or_many), BeforeValidator(_not_empty)] = Field(
         description="Receivers.", examples=[["phone", "chat"]]
     )
+    escalate: Annotated[list[Escalation], BeforeValidator(_one_or_many)] = Field(
+        default_factory=list,
+        description="Who is told as well when it is not over by then.",
+        examples=[{"after": "15m", "to": "boss"}],
+    )
+
+    @model_validator(mode="after")
+    def _one_time(self) -> Route:
+        if self.during is not None and self.outside is not None:
+            raise fault("one-of", "a route is for during some hours or outside some, not both", "make two routes")
+        return self
 
 
 class Grouping(Base):
@@ -297,6 +589,11 @@ class Routing(Base):
     default: Annotated[list[Name], BeforeValidator(_one_or_many)] | None = Field(
         None, description="Who gets what no route catches.", examples=["chat"]
     )
+    hours: dict[Name, Hours] = Field(
+        default_factory=dict,
+        description="Parts of the week that routes refer to.",
+        examples=[{"office": {"days": "mon-fri", "times": "09:00-17:00"}}],
+    )
     routes: list[Route] = Field(
         default_factory=list, description="Tried in order.", examples=[[{"severity": "critical", "to": "phone"}]]
     )
@@ -311,7 +608,7 @@ class Routing(Base):
 class Spec(Base):
     """The whole file."""
 
-    version: Literal[1] = Field(description="The format's version.", examples=[1])
+    version: Annotated[Literal[1], BeforeValidator(_version)] = Field(description="The format's version.", examples=[1])
     organization: Text = Field("", description="Whose it is; shown on dashboards.", examples=["AxCouncil"])
     links: Links = Field(
         default_factory=lambda: Links(),
@@ -328,6 +625,11 @@ class Spec(Base):
         default_factory=dict, description="Burn-rate policies beside the built-in ones.", examples=[{}]
     )
     routing: Routing = Field(default_factory=lambda: Routing(), description="Who is told, and how.", examples=[{}])
+    maintenance: dict[Name, Maintenance] = Field(
+        default_factory=dict,
+        description="Windows in which alerts are muted, and which reports leave out.",
+        examples=[{"backup": {"days": "sun", "times": "02:00-04:00"}}],
+    )
 
 
 # How a fault of the format is said: pydantic's own type → our code and words.
@@ -359,10 +661,11 @@ def parse(source: Source) -> tuple[Spec | None, list[Diagnostic]]:
         except ValidationError as error:
             faults: list[Any] = error.errors(include_url=False)
         if attempt == 0:
-            diagnostics = [_diagnostic(fault, source) for fault in faults]
+            diagnostics = _diagnostics(faults, source)
             data = _close_up(data)
-        for one in faults:
-            _remove(data, _written(one["loc"]), whole=attempt > 0 or one["type"] == "missing")
+        # Every place is looked up before anything is removed: what is gone already must not take its neighbours along.
+        for path, missing in [(_written(one["loc"], data), one["type"] == "missing") for one in faults]:
+            _remove(data, path, whole=attempt > 0 or missing, missing=missing)
         data = _close_up(data)
     return None, diagnostics
 
@@ -371,11 +674,38 @@ def parse(source: Source) -> tuple[Spec | None, list[Diagnostic]]:
 _ATTEMPTS = 8
 
 
-def _written(location: tuple[str | int, ...]) -> Path_:
-    return tuple(part for part in location if part != "[key]")
+def _diagnostics(faults: list[Any], source: Source) -> list[Diagnostic]:
+    """One diagnostic for each fault: an alias that is used ten times, or a union's two readings, make one."""
+    found: dict[tuple[object, ...], Diagnostic] = {}
+    for one in faults:
+        diagnostic = _diagnostic(one, source, hints=len(found) < _MOST_HINTS)
+        last = _written(one["loc"], source.data)[-1:]
+        # A missing key stands at its owner, where other keys may be missing as well.
+        found.setdefault((diagnostic.span, last if diagnostic.code == "missing-key" else None), diagnostic)
+    return list(found.values())
 
 
-def _remove(data: Any, path: Path_, *, whole: bool) -> None:
+# Looking for the nearest name takes time; a file with more faults than this is no slip of the pen.
+_MOST_HINTS = 200
+
+
+def _written(location: tuple[str | int, ...], data: Any) -> Path_:
+    """A location without what pydantic puts into it: the names of union members, and ``[key]``."""
+    path: list[str | int] = []
+    for index, part in enumerate(location):
+        if part == "[key]":
+            continue
+        if isinstance(data, list) and isinstance(part, int) and part < len(data):
+            data = data[part]
+        elif isinstance(data, dict) and part in data:
+            data = data[part]
+        elif index + 1 < len(location) or not isinstance(data, dict):
+            continue
+        path.append(part)
+    return tuple(path)
+
+
+def _remove(data: Any, path: Path_, *, whole: bool, missing: bool) -> None:
     """Drop the part at ``path``, or with ``whole`` the part that holds it."""
     chain = [data]
     for part in path:
@@ -385,6 +715,8 @@ def _remove(data: Any, path: Path_, *, whole: bool) -> None:
         else:
             break
     depth = len(chain) - 1
+    if depth < len(path) - missing:
+        return
     if whole and depth == len(path):
         depth -= 1
     if depth >= 1:
@@ -407,19 +739,25 @@ def _close_up(data: Any) -> Any:
     return data
 
 
-def _diagnostic(error: dict[str, Any], source: Source) -> Diagnostic:
+def _diagnostic(error: dict[str, Any], source: Source, *, hints: bool = True) -> Diagnostic:
     kind: str = error["type"]
     # pydantic puts the names of union members and "[key]" into the location; positions know only what was written.
-    location = _written(error["loc"])
+    location = _written(error["loc"], source.data)
     on_key = "[key]" in error["loc"]
     while location and location not in source.values and kind not in ("missing", "extra_forbidden"):
         location = location[:-1]
     context = error.get("ctx") or {}
     value = error.get("input")
+    note = None
+    if context.get("field") is not None and (*location, context["field"]) in source.values:
+        if context.get("against") is not None and (*location, context["against"]) in source.values:
+            on_key = True
+            note = Note(source.key_span((*location, context["against"])), "and this")
+        location = (*location, context["field"])
     span: Span = source.key_span(location) if on_key else source.value_span(location)
     where = _dotted(location)
     if kind == "extra_forbidden":
-        return _unknown_key(location, source)
+        return _unknown_key(location, source, hints=hints)
     if kind == "missing":
         parent = location[:-1]
         owner = _dotted(parent) or "the file"
@@ -431,10 +769,15 @@ def _diagnostic(error: dict[str, Any], source: Source) -> Diagnostic:
         )
     if kind in _TYPES:
         hint = _example(location)
+        if kind.startswith("bool_") and isinstance(value, str):
+            meant = {"yes": "true", "on": "true", "true": "true", "no": "false", "off": "false", "false": "false"}
+            hint = f"write {meant[value.lower()]}, without quotes" if value.lower() in meant else hint
         return Diagnostic("wrong-type", f"{where} must be {_TYPES[kind]}, not {_said(value)}", span, hint=hint)
     if kind in ("literal_error", "enum"):
         expected = [p.strip().strip("'") for p in str(context.get("expected", "")).replace(" or ", ",").split(",")]
         hint = did_you_mean(str(value), [e for e in expected if e], "choose one of")
+        if isinstance(value, dict | list | None):
+            return Diagnostic("wrong-type", f"{where} must be text or a number, not {_said(value)}", span, hint=hint)
         return Diagnostic("unknown-value", f"{where} cannot be {show(value)}", span, hint=hint)
     if kind in ("greater_than_equal", "less_than_equal"):
         limit = context.get("ge", context.get("le"))
@@ -442,8 +785,10 @@ def _diagnostic(error: dict[str, Any], source: Source) -> Diagnostic:
         return Diagnostic("out-of-range", f"{where} must be {side} {limit}, not {show(value)}", span)
     hint = context.get("hint")
     # Only our own errors have codes with a dash; any other is a kind of pydantic's that has no words of its own here.
-    code = kind if "-" in kind else "bad-value"
-    return Diagnostic(code, error["msg"], span, hint=hint, masked=code == "secret-in-file")
+    code = kind if "-" in kind else "wrong-type"
+    if context.get("at") is not None:
+        span = source.within(location, *context["at"])
+    return Diagnostic(code, context.get("message") or error["msg"], span, hint=hint, note=note, masked=code == "secret-in-file")
 
 
 def _said(value: Any) -> str:
@@ -492,7 +837,7 @@ def _inner(annotation: Any) -> type[Base] | None:
     return None
 
 
-def _unknown_key(location: Path_, source: Source) -> Diagnostic:
+def _unknown_key(location: Path_, source: Source, *, hints: bool = True) -> Diagnostic:
     model, _ = _field(location[:-1])
     key = str(location[-1])
     parent = _dotted(location[:-1]) or "the file"
@@ -500,13 +845,16 @@ def _unknown_key(location: Path_, source: Source) -> Diagnostic:
     code, what = "unknown-key", "keys"
     if model is SliSpec or model is ReceiverSpec:
         code, what = "unknown-kind", "kinds"
-        message = f"{key!r} is not a kind of {'SLI' if model is SliSpec else 'receiver'}"
+        message = f"{show(key)} is not a kind of {'SLI' if model is SliSpec else 'receiver'}"
     else:
-        message = f"{parent} has no key {key!r}"
-    return Diagnostic(code, message, source.key_span(location), hint=did_you_mean(key, known, what))
+        message = f"{parent} has no key {show(key)}"
+    hint = did_you_mean(key, known, what) if hints else None
+    return Diagnostic(code, message, source.key_span(location), hint=hint)
 
 
 def _example(location: Path_) -> str | None:
+    while location and isinstance(location[-1], int):
+        location = location[:-1]
     _, field = _field(location)
     examples = getattr(field, "examples", None)
     if not examples or examples[0] in ({}, [], [{}]):

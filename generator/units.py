@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Annotated, Any, Literal
@@ -90,7 +91,10 @@ def _ratio(value: Any) -> Decimal:
         ratio = Decimal(match["number"]) / 100
         if ratio <= 1:
             return ratio
-    near = f"{plain(Decimal(value))}%" if isinstance(value, int | Decimal) and not isinstance(value, bool) else "99.9%"
+    near = "99.9%"
+    if isinstance(value, int | Decimal) and not isinstance(value, bool) and 0 < value < 100:
+        # 0.999 was meant as a share, 99.9 as percent.
+        near = f"{plain(Decimal(value) * 100 if value < 1 else Decimal(value))}%"
     raise PydanticCustomError(
         "bad-percent",
         "{value} is not a percentage from 0 % to 100 %",
@@ -139,25 +143,35 @@ def show(value: Any) -> str:
     if isinstance(value, dict | list):
         return "a list" if isinstance(value, list) else "keys and values"
     text = str(value)
-    return repr(text if len(text) <= 60 else text[:57] + "…")
+    text = text if len(text) <= 60 else text[:57] + "…"
+    return repr(text) if isinstance(value, str) else text
 
 
 def _any(_source: Any, _handler: Any) -> core_schema.CoreSchema:
     return core_schema.any_schema()
 
 
-def _json(_core: Any, _handler: Any) -> dict[str, Any]:
-    return {"type": "string"}
+def _pattern(pattern: str) -> Callable[[Any, Any], dict[str, Any]]:
+    # For editors. No \\d: in their dialect of regular expressions as in ours it would be other things too.
+    return lambda _core, _handler: {"type": "string", "pattern": pattern}
+
+
+_DURATION_JSON = (
+    "^(?=.)([0-9]{1,9}w)?([0-9]{1,9}d)?([0-9]{1,9}h)?([0-9]{1,9}m(?!s))?([0-9]{1,9}([.][0-9]{1,3})?s)?([0-9]{1,9}ms)?$"
+)
 
 
 DurationField = Annotated[
     Duration,
-    GetPydanticSchema(_any, _json),
+    GetPydanticSchema(_any, _pattern(_DURATION_JSON)),
     BeforeValidator(_duration),
     PlainSerializer(str, return_type=str),
 ]
 RatioField = Annotated[
-    Decimal, GetPydanticSchema(_any, _json), BeforeValidator(_ratio), PlainSerializer(percent, return_type=str)
+    Decimal,
+    GetPydanticSchema(_any, _pattern("^[0-9]{1,3}([.][0-9]{1,12})? *%$")),
+    BeforeValidator(_ratio),
+    PlainSerializer(percent, return_type=str),
 ]
 ThresholdField = Annotated[
     Threshold,

@@ -4,15 +4,18 @@ The shape, for a service with any number of SLOs (docs/decisions/0001-rules.md s
 
 - each SLO records its errors and its total, as rates over the raw counters, every 30 s; nothing else reads raw counters;
 - each window's error ratio is one rule for all SLOs of the service: sum of errors over sum of total, divided last;
-- windows past six hours, and the budget, read sums of five minutes, every five minutes;
+- windows past six hours read sums of five minutes, every five minutes;
+- the budget adds to such sums what came since they were made, so that it is never older than 30 s;
 - objective and metadata of an SLO are one constant series; thresholds are factors of it;
 - each severity is one alert for all SLOs of the service.
 """
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
@@ -27,6 +30,11 @@ STEP = Duration(Decimal(30))
 SLOW_STEP = Duration(Decimal(300))
 # Windows up to this are summed from 30 s samples: 720 of them. Longer ones from five-minute sums.
 LONGEST_FAST = HOUR * 6
+# The slow tier leaves the newest 30 s to its next turn: a sample of this very moment may still be under way, and one that
+# is missed once would be missed for good.
+SETTLE = STEP
+# How far back the budget looks for what the slow tier has not counted yet: two of its steps.
+FRESH_REACH = SLOW_STEP * 2
 # Every standard window, recorded for dashboards even where no alert of the service reads it.
 DASHBOARD_WINDOWS = (HOUR, DAY)
 
@@ -59,14 +67,19 @@ def service_groups(model: Model, service: ResolvedService) -> list[dict[str, Any
     groups = []
     if service.slos:
         windows = sorted({*DASHBOARD_WINDOWS, *(w for slo in service.slos for w in slo.windows)})
-        fast = [rule for slo in service.slos for rule in _sli_rules(slo)]
-        fast += [_ratio_rule(service, w) for w in windows if w <= LONGEST_FAST]
+        counted = _counted_windows(service)
+        fast = [rule for slo in service.slos for rule in _sli_rules(service, slo)]
+        fast += [_sum_rule(service, w) for w in counted]
+        fast += [_ratio_rule(service, w, counted) for w in windows if w <= LONGEST_FAST]
+        fast += [_up_to_now_rule(service, *names_) for names_ in _WINDOW_SUMS]
+        fast.append(_remaining_rule(service))
         fast += _burn_alerts(model, service, "critical")
+        fast += _budget_alerts(model, service)
         fast.append(_no_data_alert(model, service))
         slow = [_slow_rule(service, names.ERRORS_SLOW, names.ERRORS_RATE)]
         slow.append(_slow_rule(service, names.TOTAL_SLOW, names.TOTAL_RATE))
-        slow += [_ratio_rule(service, w) for w in windows if w > LONGEST_FAST]
-        slow += [_remaining_rule(service, window) for window in sorted({slo.window for slo in service.slos})]
+        slow += [_ratio_rule(service, w, ()) for w in windows if w > LONGEST_FAST]
+        slow += [_counted_rule(service, record, source) for record, source, _, _ in _WINDOW_SUMS]
         slow += _burn_alerts(model, service, "warning")
         groups.append(_group(f"{service.name}:slo", STEP, fast))
         groups.append(_group(f"{service.name}:slo:slow", SLOW_STEP, slow))
@@ -82,11 +95,30 @@ def _selector(service: ResolvedService, **labels: str) -> str:
     return "{" + ",".join(f"{name}={quote(value)}" for name, value in matchers.items()) + "}"
 
 
-def _sli_rules(slo: ResolvedSlo) -> list[Rule]:
+def rate_range(interval: Duration) -> Duration:
+    """The range of a raw counter's rate: one interval more than a multiple of 30 s, of at least 60 s.
+
+    Between the first and the last of its samples then lies a whole number of evaluations' steps, and every increment is
+    seen by equally many evaluations: their sum is the number of events, and not one that depends on where in the range
+    the events fell. Where no such range exists that is short enough, it is four intervals longer than the first.
+    """
+    for steps in (2, 3, 4, 5, 6, 7, 8):
+        span = STEP * steps
+        if span.seconds >= 2 * interval.seconds and span.seconds % interval.seconds == 0:
+            return Duration(span.seconds + interval.seconds)
+    return Duration(max(Decimal(60), 4 * interval.seconds) + interval.seconds)
+
+
+def _sli_rules(service: ResolvedService, slo: ResolvedSlo) -> list[Rule]:
     identity = {"service": slo.service, "slo": slo.name}
+    context = replace(slo.context, range=rate_range(service.interval))
+    total = slo.sli.total(context)
+    # The total has just been recorded: reading it back costs one sample, where the counters would cost all of theirs.
+    recorded = context.aggregate("sum", names.TOTAL_RATE + _selector(service, slo=slo.name))
+    errors = slo.sli.errors(context).replace(f"or 0 * {total}", f"or 0 * {recorded}")
     return [
-        {"record": names.ERRORS_RATE, "expr": slo.sli.errors(slo.context), "labels": identity},
-        {"record": names.TOTAL_RATE, "expr": slo.sli.total(slo.context), "labels": identity},
+        {"record": names.TOTAL_RATE, "expr": _finite(total), "labels": identity},
+        {"record": names.ERRORS_RATE, "expr": _finite(errors), "labels": identity},
         {
             "record": names.ERROR_BUDGET,
             "expr": f"vector({plain(slo.budget)})",
@@ -105,29 +137,94 @@ def _sli_rules(slo: ResolvedSlo) -> list[Rule]:
     ]
 
 
+# One call and nothing after it, such as `sum by (region) (…)`, needs no parentheses to be compared.
+_CALL = re.compile(r"\w+(?: by \([^()]*\) )?(?P<arguments>\(.*\))", re.DOTALL)
+
+
+def _finite(expr: str) -> str:
+    """``expr`` without NaN, Inf and -Inf: one such sample would poison every window for as long as the window is."""
+    call = _CALL.fullmatch(expr)
+    return f"{expr if call and _one_group(call['arguments']) else f'({expr})'} >= 0 < +Inf"
+
+
+def _one_group(text: str) -> bool:
+    depth = 0
+    for index, character in enumerate(text):
+        depth += (character == "(") - (character == ")")
+        if depth == 0:
+            return index == len(text) - 1
+    return False
+
+
 def _slow_rule(service: ResolvedService, record: str, source: str) -> Rule:
-    return {"record": record, "expr": f"sum_over_time({source}{_selector(service)}[{SLOW_STEP}])"}
+    return {"record": record, "expr": f"sum_over_time({source}{_selector(service)}[{SLOW_STEP}] offset {SETTLE})"}
 
 
-def _ratio(service: ResolvedService, window: Duration) -> str:
+def _counted_windows(service: ResolvedService) -> list[Duration]:
+    """Windows of the fast tier whose bad events an alert counts, so that their sum is a series of its own."""
+    slos = (slo for slo in service.slos if slo.minimum_events)
+    return sorted({b.long for slo in slos for tier in slo.burn.values() for b in tier if b.long <= LONGEST_FAST})
+
+
+def _sum_rule(service: ResolvedService, window: Duration) -> Rule:
+    return {
+        "record": names.errors_sum(window),
+        "expr": f"sum_over_time({names.ERRORS_RATE}{_selector(service)}[{window}])",
+    }
+
+
+def _ratio_rule(service: ResolvedService, window: Duration, counted: Collection[Duration]) -> Rule:
     fast = window <= LONGEST_FAST
     errors, total = (names.ERRORS_RATE, names.TOTAL_RATE) if fast else (names.ERRORS_SLOW, names.TOTAL_SLOW)
     selector = _selector(service)
-    return f"sum_over_time({errors}{selector}[{window}]) / (sum_over_time({total}{selector}[{window}]) > 0)"
+    bad = f"{names.errors_sum(window)}{selector}" if window in counted else f"sum_over_time({errors}{selector}[{window}])"
+    return {"record": names.error_ratio(window), "expr": f"{bad} / (sum_over_time({total}{selector}[{window}]) > 0)"}
 
 
-def _ratio_rule(service: ResolvedService, window: Duration) -> Rule:
-    return {"record": names.error_ratio(window), "expr": _ratio(service, window)}
+# What the slow tier counts over an SLO's window and what it reads; what is recorded of both together, and the rate.
+_WINDOW_SUMS = (
+    (names.ERRORS_COUNTED, names.ERRORS_SLOW, names.ERRORS_WINDOW, names.ERRORS_RATE),
+    (names.TOTAL_COUNTED, names.TOTAL_SLOW, names.TOTAL_WINDOW, names.TOTAL_RATE),
+)
+# Three turns of the slow tier: one that is missed leaves the budget a little behind, and does not hide it.
+_COUNTED_REACH = SLOW_STEP * 3
 
 
-def _remaining_rule(service: ResolvedService, window: Duration) -> Rule:
-    budget = names.ERROR_BUDGET + _selector(service, window=str(window))
+def _counted_rule(service: ResolvedService, record: str, source: str) -> Rule:
+    """Errors or total over each SLO's own window, as far as the slow tier has come."""
+    windows = sorted({slo.window for slo in service.slos})
+    parts = []
+    for window in windows:
+        slos = [slo.name for slo in service.slos if slo.window == window]
+        # Only the SLOs that have this window: thirty days are by far the most that is read.
+        only = "" if len(windows) == 1 else f",slo=~{quote('|'.join(re.escape(name) for name in slos))}"
+        parts.append(f"sum_over_time({source}{_selector(service).replace('}', only + '}')}[{window}])")
+    return {"record": record, "expr": "\nor ".join(parts)}
+
+
+def _up_to_now_rule(service: ResolvedService, counted: str, _: str, record: str, rate: str) -> Rule:
+    """What the slow tier has counted, and every sample that came since it did."""
     selector = _selector(service)
-    errors, total = f"{names.ERRORS_SLOW}{selector}[{window}]", f"{names.TOTAL_SLOW}{selector}[{window}]"
-    return {
-        "record": names.BUDGET_REMAINING,
-        "expr": f"1 - sum_over_time({errors}) / (sum_over_time({total}) > 0) / on (service, slo) group_left () {budget}",
-    }
+    rate += selector
+    # When the slow tier last ran, 0 where it has not. `@ end()` is this evaluation, where time() is the subquery's step.
+    ran = f"scalar(max(timestamp({names.TOTAL_COUNTED}{selector} @ end())) or vector(0))"
+    # A sample counts in the step that it was made in, and not again in later ones that have none.
+    since = f"timestamp({rate}) > {ran} - {plain(SETTLE.seconds)} and timestamp({rate}) > time() - {plain(STEP.seconds)}"
+    # The label keeps both parts apart where both exist.
+    before = f'label_replace(last_over_time({counted}{selector}[{_COUNTED_REACH}]), "part", "counted", "", "")'
+    now = f"sum_over_time(({rate} and {since})[{FRESH_REACH}:{STEP}])"
+    return {"record": record, "expr": f"sum without (part) (\n  {before}\n  or\n  {now}\n)\n"}
+
+
+def _remaining_rule(service: ResolvedService) -> Rule:
+    selector = _selector(service)
+    counted = names.TOTAL_COUNTED + selector
+    ratio = f"{names.ERRORS_WINDOW}{selector} / ({names.TOTAL_WINDOW}{selector} > 0)"
+    left = f"1 - {ratio} / on (service, slo) group_left () {names.ERROR_BUDGET}{selector}"
+    # After a long outage of Prometheus itself the last minutes are no budget of 30 days: wait for the slow tier. Whether
+    # there was anything before is asked every 7 h, which is another hour each day: a machine off at night is no new one.
+    known = f"last_over_time({counted}[30d:7h]) unless last_over_time({counted}[{_COUNTED_REACH}])"
+    return {"record": names.BUDGET_REMAINING, "expr": f"({left})\nunless on (service, slo) ({known})\n"}
 
 
 def _burn_alerts(model: Model, service: ResolvedService, severity: str) -> list[Rule]:
@@ -153,6 +250,43 @@ def _burn_alerts(model: Model, service: ResolvedService, severity: str) -> list[
     ]
 
 
+def _budget_alerts(model: Model, service: ResolvedService) -> list[Rule]:
+    """What a policy asks for when little of the budget is left, or nothing: one alert for each severity."""
+    wanted: dict[tuple[str, str, Decimal], list[str]] = defaultdict(list)
+    for slo in service.slos:
+        if slo.freeze:
+            wanted[(names.ALERT_FREEZE, slo.freeze[1], slo.freeze[0])].append(slo.policy)
+        if slo.exhausted:
+            wanted[(names.ALERT_EXHAUSTED, slo.exhausted, Decimal(0))].append(slo.policy)
+    rules = []
+    for (alert, severity, share), policies in wanted.items():
+        chosen = "|".join(re.escape(policy) for policy in dict.fromkeys(policies))
+        budget = names.ERROR_BUDGET + _selector(service).replace("}", f",policy=~{quote(chosen)}}}")
+        # Metadata joins here, so that routes can match owner and tier.
+        left = f"{names.BUDGET_REMAINING}{_selector(service)} * on (service, slo) group_left (owner, tier) ({budget} > bool 0)"
+        stop = alert == names.ALERT_FREEZE
+        rules.append(
+            {
+                "alert": alert,
+                "expr": f"{left} {'<' if stop else '<='} {plain(share)}",
+                "labels": {**model.labels, "severity": severity},
+                "annotations": {
+                    "summary": f"{_template_text(service.title)}: {_SHARE} of the budget of {{{{ $labels.slo }}}} "
+                    + ("is left: deploy nothing but fixes" if stop else "is left: it is used up"),
+                    "description": f"Promised is {_promise()}. "
+                    + (
+                        f"Below {percent(share)} of the budget, changes that can wait should wait."
+                        if stop
+                        else "Until old failures leave the window, each new one breaks the promise further."
+                    ),
+                    "budget_left": _budget_left(),
+                    **_links(model, service, "{{ $labels.slo }}"),
+                },
+            }
+        )
+    return rules
+
+
 def _condition(service: ResolvedService, window: BurnWindow, budget: str, minimum: int) -> str:
     selector = _selector(service)
     # The factor is exact: 14.4, never 14.399999. Metadata joins here, so that routes can match owner and tier.
@@ -163,10 +297,11 @@ def _condition(service: ResolvedService, window: BurnWindow, budget: str, minimu
     ]
     if minimum:
         # Bad events, not all events: a handful of failures at night is quiet, an outage of a quiet service is not.
-        series = names.ERRORS_RATE if window.long < LONGEST_FAST else names.ERRORS_SLOW
-        # Samples are rates, so each stands for STEP seconds of events.
-        count = f"sum_over_time({series}{selector}[{window.long}]) * {plain(STEP.seconds)}"
-        lines.append(f"and ignoring (owner, tier) {count} >= {minimum}")
+        # Samples are rates, so each stands for STEP seconds of events. Rates of whole events add up to nearly whole ones.
+        fast = window.long <= LONGEST_FAST
+        series = f"{names.errors_sum(window.long)}{selector}"
+        count = series if fast else f"sum_over_time({names.ERRORS_SLOW}{selector}[{window.long}])"
+        lines.append(f"and ignoring (owner, tier) {count} * {plain(STEP.seconds)} > {minimum - 1}.5")
     return "\n".join(lines)
 
 
@@ -181,9 +316,8 @@ def _lookup(query: str, then: str, otherwise: str) -> str:
 
 
 def _budget_left() -> str:
-    # The slow tier writes every five minutes, so the last value may be older than an instant query looks back.
-    query = f"min(last_over_time({names.BUDGET_REMAINING}{{service='%s',slo='%s'}}[15m]))"
-    return _lookup(query, "{{ . | first | value | humanizePercentage }}", "not known yet: first computed 5 minutes after start")
+    query = f"min({names.BUDGET_REMAINING}{{service='%s',slo='%s'}})"
+    return _lookup(query, "{{ . | first | value | humanizePercentage }}", "not known at the moment")
 
 
 def _promise() -> str:
@@ -256,7 +390,7 @@ def _threshold_alert(model: Model, service: ResolvedService, alert: ResolvedAler
     runbook = alert.runbook or service.runbook
     rule["annotations"] = {
         "summary": f"{_template_text(service.title)}: {_template_text(alert.summary)}",
-        "description": shown or "Its condition holds.",
+        "description": shown or ("There is no such series." if alert.absent else "Its condition holds."),
         **_links(model, service, alert.name, url=runbook.url if runbook else None),
     }
     return rule

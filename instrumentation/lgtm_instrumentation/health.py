@@ -12,6 +12,8 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
+import re
+import threading
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 _logger = logging.getLogger(__name__)
 
 _RESERVED = frozenset({"live", "ready"})
+_VERSION = re.compile(r"[A-Za-z]{0,20}[ /]?v?\d[\w.+\-]{0,39}")
 
 
 @dataclass(frozen=True)
@@ -32,24 +35,31 @@ class Check:
     """A dependency and how to ask whether it works.
 
     ``probe`` returns when all is well and raises when not; a plain function runs on a thread. ``timeout`` is in
-    seconds. Only a critical dependency makes the service unhealthy; another one makes it degraded.
+    seconds. Only a critical dependency makes the service unhealthy; another one makes it degraded. ``version`` is the
+    dependency's, or a function that tells it, called after a successful probe; where the probe itself learns it, it may
+    return it as text.
     """
 
     name: str
     probe: Callable[[], Awaitable[object] | object]
     critical: bool = True
     timeout: float = 1.0
+    version: str | Callable[[], str] | None = None
 
 
 @dataclass(frozen=True)
 class CheckResult:
-    """``status`` is ok, failed or timeout; ``latency`` in seconds; ``error`` the exception's class, never its text."""
+    """``status`` is ok, failed or timeout; ``latency`` in seconds; ``error`` the exception's class, never its text.
+
+    ``version`` is the dependency's as last seen, None where nobody tells it.
+    """
 
     name: str
     status: str
     critical: bool
     latency: float
     error: str | None = None
+    version: str | None = None
 
     @property
     def ok(self) -> bool:
@@ -105,6 +115,8 @@ class Health:
         self._results: dict[str, tuple[float, CheckResult]] = {}
         self._running: dict[str, asyncio.Task[CheckResult]] = {}
         self._was_ok: dict[str, bool] = {}
+        self._versions: dict[str, str] = {}
+        self._lock = threading.Lock()
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -134,17 +146,23 @@ class Health:
         try:
             async with asyncio.timeout(check.timeout):
                 if inspect.iscoroutinefunction(check.probe):
-                    await check.probe()
+                    answer: object = await check.probe()
                 else:
                     answer = await asyncio.to_thread(check.probe)
                     if inspect.isawaitable(answer):
-                        await answer
+                        answer = await answer
+                self._note_version(check, answer)
         except TimeoutError:
             status, error = "timeout", TimeoutError(f"no answer in {check.timeout:g} s")
         except Exception as exception:
             status, error = "failed", exception
         result = CheckResult(
-            check.name, status, check.critical, time.perf_counter() - started, type(error).__name__ if error else None
+            check.name,
+            status,
+            check.critical,
+            time.perf_counter() - started,
+            type(error).__name__ if error else None,
+            self._versions.get(check.name),
         )
         self._results[check.name] = (time.monotonic(), result)
         # Changes only: a check runs every few seconds for hours.
@@ -160,43 +178,54 @@ class Health:
         self._was_ok[check.name] = result.ok
         return result
 
+    def _note_version(self, check: Check, answer: object) -> None:
+        told = check.version() if callable(check.version) else check.version
+        version = told if told is not None else answer
+        # Only what looks like a version: a probe may return anything, a row or an address with a password included.
+        if isinstance(version, str) and _VERSION.fullmatch(version):
+            self._versions[check.name] = version
+
+    def answer(self, path: str) -> tuple[int, dict[str, Any]] | None:
+        """Status code and body for a path such as ``/health/ready``, for frameworks without ASGI; None for another path.
+
+        Blocks until the checks are done; many threads may call it. In Flask: ``status, body = health.answer(request.path)``.
+        """
+        name = path.rstrip("/").removeprefix("/health").lstrip("/")
+        if not path.startswith("/health") or "/" in name:
+            return None
+        with self._lock:
+            return asyncio.run(self._told(name))
+
+    async def _told(self, name: str) -> tuple[int, dict[str, Any]]:
+        if name == "live":
+            return self._body(Report(()))
+        if name in ("", "ready"):
+            wanted = None if not name else [c.name for c in self._checks.values() if c.critical]
+            return self._body(await self.report(wanted))
+        if name in self._groups or name in self._checks:
+            report = await self.report(self._groups.get(name, (name,)))
+            return self._body(report, failed=report.status != "ok")
+        return 404, {"error": f"no health check named {name!r}", "known": list(self.names)}
+
     def routes(self) -> list[BaseRoute]:
         """The endpoints, for ``FastAPI(routes=…)`` or ``Starlette(routes=…)``."""
         from starlette.routing import Route
 
-        async def everything(request: Request) -> JSONResponse:
-            return self._answer(await self.report())
-
-        async def live(request: Request) -> JSONResponse:
-            return self._answer(Report(()))
-
-        async def ready(request: Request) -> JSONResponse:
-            return self._answer(await self.report(c.name for c in self._checks.values() if c.critical))
-
-        async def one(request: Request) -> JSONResponse:
-            name = request.path_params["name"]
-            if name in self._groups:
-                report = await self.report(self._groups[name])
-                return self._answer(report, failed=report.status != "ok")
-            if name in self._checks:
-                report = await self.report([name])
-                return self._answer(report, failed=report.status != "ok")
+        async def answer(request: Request) -> JSONResponse:
             from starlette.responses import JSONResponse
 
-            return JSONResponse({"error": f"no health check named {name!r}", "known": list(self.names)}, 404)
+            path = request.url.path[request.url.path.index("/health") :]
+            status, body = await self._told(path.removeprefix("/health").strip("/"))
+            return JSONResponse(body, status, headers={"Cache-Control": "no-store"})
 
         return [
-            Route("/health", everything, methods=["GET"]),
-            Route("/health/live", live, methods=["GET"]),
-            Route("/health/ready", ready, methods=["GET"]),
-            Route("/health/{name}", one, methods=["GET"]),
+            Route("/health", answer, methods=["GET"]),
+            Route("/health/{name}", answer, methods=["GET"]),
         ]
 
-    def _answer(self, report: Report, failed: bool | None = None) -> JSONResponse:
-        from starlette.responses import JSONResponse
-
+    def _body(self, report: Report, failed: bool | None = None) -> tuple[int, dict[str, Any]]:
         unhealthy = report.status == "unhealthy" if failed is None else failed
-        body: dict[str, Any] = {
+        return 503 if unhealthy else 200, {
             "status": "unhealthy" if unhealthy else report.status,
             "service": self.service,
             "version": self.version,
@@ -206,9 +235,9 @@ class Health:
                     "status": r.status,
                     "critical": r.critical,
                     "latency_ms": round(r.latency * 1000, 2),
+                    **({"version": r.version} if r.version else {}),
                     **({"error": r.error} if r.error else {}),
                 }
                 for r in report.results
             },
         }
-        return JSONResponse(body, 503 if unhealthy else 200, headers={"Cache-Control": "no-store"})

@@ -1,6 +1,7 @@
 """Log lines: JSON for people and files, OTLP for the collector, both from the same standard ``logging`` call.
 
-Fields beyond the message are given as ``extra={"event": "login.rejected", "attempts": 3}``.
+Fields beyond the message are given as ``extra={"event": "login.rejected", "attempts": 3}``. Secrets and personal data are
+masked in both, see :mod:`lgtm_instrumentation.redaction`.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from opentelemetry._logs import LogRecord, SeverityNumber
 from opentelemetry.sdk._logs import LoggerProvider
 
 from lgtm_instrumentation.processes import error_type, log_fields
+from lgtm_instrumentation.redaction import Redactor
 from lgtm_instrumentation.runtime import request_id
 
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", "color_message"}
@@ -35,8 +37,25 @@ _SEVERITIES = (
 )
 
 
-def _extras(record: logging.LogRecord) -> dict[str, Any]:
-    return {k: v for k, v in vars(record).items() if k not in _STANDARD and not k.startswith("_")}
+class _Line:
+    """What a record says, masked: worked out once, for however many handlers it passes."""
+
+    __slots__ = ("body", "event", "extras", "inherited", "redact")
+
+    def __init__(self, record: logging.LogRecord, redact: Redactor) -> None:
+        self.redact = redact
+        self.body = redact.text(record.getMessage())
+        extras = {k: v for k, v in vars(record).items() if k not in _STANDARD and not k.startswith("_")}
+        self.event = extras.pop("event", None)
+        self.inherited = redact.fields(log_fields())
+        self.extras = {**redact.fields(_exception(record)), **redact.fields(extras)}
+
+
+def _line(record: logging.LogRecord, redact: Redactor) -> _Line:
+    known: _Line | None = vars(record).get("_lgtm_line")
+    if known is None or known.redact is not redact:
+        known = record._lgtm_line = _Line(record, redact)
+    return known
 
 
 def _exception(record: logging.LogRecord) -> dict[str, Any]:
@@ -59,17 +78,18 @@ class JsonFormatter(logging.Formatter):
     underscore.
     """
 
-    def __init__(self, service: str, version: str, environment: str) -> None:
+    def __init__(self, service: str, version: str, environment: str, redact: Redactor | None = None) -> None:
         super().__init__()
+        self._redact = redact or Redactor()
         self._service = {"service": service, "version": version, "environment": environment}
 
     def format(self, record: logging.LogRecord) -> str:
-        extras = _extras(record)
+        said = _line(record, self._redact)
         span = trace.get_current_span().get_span_context()
         line: dict[str, Any] = {
             "timestamp": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="microseconds")[:-6] + "Z",
             "level": record.levelname,
-            "message": record.getMessage(),
+            "message": said.body,
             "logger": record.name,
             "function": record.funcName,
             "line": record.lineno,
@@ -77,9 +97,9 @@ class JsonFormatter(logging.Formatter):
             "request_id": request_id.get(),
             "trace_id": trace.format_trace_id(span.trace_id) if span.is_valid else None,
             "span_id": trace.format_span_id(span.span_id) if span.is_valid else None,
-            "event": extras.pop("event", None),
+            "event": said.event,
         }
-        for source in (log_fields(), _exception(record), extras):
+        for source in (said.inherited, said.extras):
             for name, value in source.items():
                 key = name.replace(".", "_")
                 line[f"_{key}" if key in _HEAD else key] = value
@@ -95,8 +115,9 @@ class OtlpHandler(logging.Handler):
 
     _OWN = ("opentelemetry", "urllib3", "requests", "lgtm_instrumentation.telemetry")
 
-    def __init__(self, provider: LoggerProvider) -> None:
+    def __init__(self, provider: LoggerProvider, redact: Redactor | None = None) -> None:
         super().__init__()
+        self._redact = redact or Redactor()
         self._provider = provider
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -111,12 +132,12 @@ class OtlpHandler(logging.Handler):
             }
             if (request := request_id.get()) is not None:
                 attributes["request.id"] = request
-            attributes.update(log_fields())
-            attributes.update(_exception(record))
+            said = _line(record, self._redact)
+            if said.event is not None:
+                attributes["event"] = said.event
+            attributes.update(said.inherited)
             attributes.update(
-                (k, v if isinstance(v, (str, bool, int, float)) else str(v))
-                for k, v in _extras(record).items()
-                if v is not None
+                (k, v if isinstance(v, (str, bool, int, float)) else str(v)) for k, v in said.extras.items() if v is not None
             )
             self._provider.get_logger(record.name).emit(
                 LogRecord(
@@ -124,7 +145,7 @@ class OtlpHandler(logging.Handler):
                     observed_timestamp=time.time_ns(),
                     severity_number=number,
                     severity_text=text,
-                    body=record.getMessage(),
+                    body=said.body,
                     attributes=attributes,
                 )
             )

@@ -112,11 +112,19 @@ def log_fields() -> dict[str, Value]:
     return fields
 
 
+def _request() -> dict[str, Value]:
+    request = runtime.request_id.get()
+    return {} if request is None else {"request.id": request}
+
+
 class _Scope:
     """What processes and stages have in common: one instance is one run, a decorated function makes one per call."""
 
     def _again(self) -> _Scope:
         raise NotImplementedError
+
+    def _decorates(self) -> None:
+        """Told that it is a decorator."""
 
     def _enter(self, depth: int) -> None:
         raise NotImplementedError
@@ -127,10 +135,14 @@ class _Scope:
     def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
         """Decorate a function or a coroutine function.
 
+        A function that returns an awaitable without being a coroutine function ends when it has returned: decorate what
+        it awaits.
+
         Raises TypeError for a generator, whose body runs after the call has returned.
         """
         if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
             raise TypeError(f"{function.__qualname__} is a generator: it runs after the decorator ends; the context manager")
+        self._decorates()
         if inspect.iscoroutinefunction(function):
 
             @functools.wraps(function)
@@ -173,6 +185,9 @@ class Process(_Scope):
         self._started = 0.0
         self._tokens: tuple[Token[Execution | None], Token[str | None], Token[otel_context.Context]] | None = None
 
+    def _decorates(self) -> None:
+        runtime.decorated.add((self.process_id, self.version))
+
     def _again(self) -> Process:
         return Process(self.process_id, self.version, self.business_context)
 
@@ -188,7 +203,7 @@ class Process(_Scope):
         span = instruments.tracer.start_span(
             self.process_id,
             kind=SpanKind.INTERNAL,
-            attributes={"process.id": self.process_id, "process.version": version, **attributes},
+            attributes={"process.id": self.process_id, "process.version": version, **_request(), **attributes},
         )
         self._execution = Execution(self.process_id, version, attributes, span)
         self._tokens = (
@@ -279,7 +294,7 @@ class Stage(_Scope):
     def _enter(self, depth: int) -> None:
         if self._span is not None:
             raise RuntimeError(f"stage({self.name!r}) is already running; make a new one for each execution")
-        attributes: dict[str, Value] = {"process.stage": self.name}
+        attributes: dict[str, Value] = {"process.stage": self.name, **_request()}
         execution = _current.get()
         if execution is not None:
             attributes.update({"process.id": execution.process_id, "process.version": execution.version})

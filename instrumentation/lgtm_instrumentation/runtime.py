@@ -8,6 +8,8 @@ from contextvars import ContextVar
 
 from opentelemetry import metrics, trace
 
+from lgtm_instrumentation.registry import Registry
+
 SCOPE = "lgtm_instrumentation"
 STATUSES = ("success", "error", "timeout")
 
@@ -17,8 +19,14 @@ DURATION_BOUNDS: Sequence[float] = (
     0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 1, 2, 3, 5, 7.5, 10, 15, 20, 30, 45, 60, 90, 120, 180, 300,
 )  # fmt: skip
 
+# The bounds that OpenTelemetry's semantic conventions advise for requests, in seconds.
+REQUEST_BOUNDS: Sequence[float] = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10)
+
+decorated: set[tuple[str, str | None]] = set()
+"""Processes (id, version) named by decorators: known before they run, so that `setup()` can compare them."""
+
 request_id: ContextVar[str | None] = ContextVar("lgtm_request_id", default=None)
-"""The id of the request being served; the ASGI middleware sets it, a worker may."""
+"""The id of the request being served; the middleware sets it, `request_context` does in a worker."""
 
 
 class Runtime:
@@ -28,9 +36,17 @@ class Runtime:
     bounded.
     """
 
-    def __init__(self, spans: trace.Tracer, meter: metrics.Meter, processes: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        spans: trace.Tracer,
+        meter: metrics.Meter,
+        processes: Mapping[str, str] | None = None,
+        registry: Registry | None = None,
+    ) -> None:
         self.tracer = spans
-        self.processes = dict(processes or {})
+        self.meter = meter
+        self.registry = registry
+        self.processes = {**(registry.versions if registry is not None else {}), **(processes or {})}
         self.executions = meter.create_counter(
             "process.executions", unit="{execution}", description="Executions of a business process, by outcome."
         )
@@ -46,6 +62,15 @@ class Runtime:
             description="Duration of one stage of a business process.",
             explicit_bucket_boundaries_advisory=DURATION_BOUNDS,
         )
+        self.request_duration = meter.create_histogram(
+            "http.server.request.duration",
+            unit="s",
+            description="Duration of HTTP server requests.",
+            explicit_bucket_boundaries_advisory=REQUEST_BOUNDS,
+        )
+        self.active_requests = meter.create_up_down_counter(
+            "http.server.active_requests", unit="{request}", description="Number of active HTTP server requests."
+        )
         self._declared: set[tuple[str, str]] = set()
         self._lock = threading.Lock()
         for process_id, version in self.processes.items():
@@ -60,8 +85,17 @@ class Runtime:
             if key in self._declared:
                 return
             self._declared.add(key)
+        if self.registry is not None:
+            self.registry.tell(process_id, version)
         for status in STATUSES:
             self.executions.add(0, process_labels(process_id, version, status))
+
+
+    def compare(self) -> None:
+        """Warn of decorated processes that the registry does not know, or knows with another version."""
+        if self.registry is not None:
+            for process_id, version in sorted(decorated, key=str):
+                self.registry.tell(process_id, version or self.processes.get(process_id))
 
 
 def process_labels(process_id: str, version: str, status: str) -> dict[str, str]:

@@ -14,15 +14,16 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
 
 import requests
 from opentelemetry import _logs, metrics, trace
 from opentelemetry.exporter.otlp.proto.http._log_exporter import OTLPLogExporter
 from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
-from opentelemetry.sdk._logs import LoggerProvider, ReadableLogRecord
+from opentelemetry.sdk._logs import LoggerProvider, ReadableLogRecord, ReadWriteLogRecord
 from opentelemetry.sdk._logs.export import BatchLogRecordProcessor, LogRecordExportResult
 from opentelemetry.sdk.metrics import Counter, Histogram, MeterProvider, ObservableCounter, TraceBasedExemplarFilter
 from opentelemetry.sdk.metrics.export import (
@@ -32,12 +33,15 @@ from opentelemetry.sdk.metrics.export import (
     MetricsData,
     PeriodicExportingMetricReader,
 )
+from opentelemetry.sdk.metrics.view import ExponentialBucketHistogramAggregation, View
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExportResult
 
+from lgtm_instrumentation import registry as registries
 from lgtm_instrumentation import runtime
 from lgtm_instrumentation.logs import JsonFormatter, OtlpHandler
+from lgtm_instrumentation.redaction import NOTHING, Redactor, redacted_span
 
 _logger = logging.getLogger(__name__)
 
@@ -52,6 +56,17 @@ _DELAY_MILLIS = 1_000.0
 _SHUTDOWN_SECONDS = 3.0
 _RETRYABLE = frozenset({429, 502, 503, 504})
 
+# Durations twice: with their own bounds, as classic histograms, and as exponential ones, which Prometheus stores natively.
+# Both have the same name there and no series in common.
+_NATIVE_VIEWS = (
+    View(instrument_name="*.duration", instrument_type=Histogram),
+    View(
+        instrument_name="*.duration",
+        instrument_type=Histogram,
+        aggregation=ExponentialBucketHistogramAggregation(max_size=100),
+    ),
+)
+
 # These report every failed attempt, some with a traceback; Delivery reports the outage.
 _NOISY = ("opentelemetry.exporter.otlp", "opentelemetry.sdk._shared_internal")
 
@@ -62,7 +77,7 @@ class Delivery:
     def __init__(self, endpoint: str) -> None:
         self.endpoint = endpoint
         self.dropped: dict[str, int] = {"spans": 0, "log lines": 0}
-        """Items that the collector refused for good, or that shutdown left behind."""
+        """Items that the collector refused for good, that a full queue pushed out, or that shutdown left behind."""
         self._failing: dict[str, float] = {}
         self._lock = threading.Lock()
         self.closing = threading.Event()
@@ -72,6 +87,11 @@ class Delivery:
         """Unix time of the first failure of the present outage, None while all is well."""
         with self._lock:
             return min(self._failing.values(), default=None)
+
+    def lost(self, signal: str, count: int) -> None:
+        """Count items that nobody will see."""
+        with self._lock:
+            self.dropped[signal] += count
 
     def succeeded(self, signal: str) -> None:
         with self._lock:
@@ -125,11 +145,13 @@ def _pauses() -> Iterator[float]:
 
 
 class _SpanExporter(OTLPSpanExporter):
-    def __init__(self, delivery: Delivery) -> None:
-        self._delivery, self._requests = delivery, _Session()
+    def __init__(self, delivery: Delivery, redact: Redactor) -> None:
+        self._delivery, self._requests, self._redact = delivery, _Session(), redact
         super().__init__(f"{delivery.endpoint}/v1/traces", timeout=_ATTEMPT_SECONDS, session=self._requests)
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        # Here, on the exporting thread, it costs the service's requests nothing.
+        spans = [redacted_span(span, self._redact) for span in spans]
         for pause in _pauses():
             result = super().export(spans)
             if result is SpanExportResult.SUCCESS:
@@ -138,7 +160,7 @@ class _SpanExporter(OTLPSpanExporter):
             self._delivery.failed("spans")
             if not self._requests.may_recover or self._delivery.closing.wait(pause):
                 break
-        self._delivery.dropped["spans"] += len(spans)
+        self._delivery.lost("spans", len(spans))
         return SpanExportResult.FAILURE
 
 
@@ -156,8 +178,48 @@ class _LogExporter(OTLPLogExporter):
             self._delivery.failed("log lines")
             if not self._requests.may_recover or self._delivery.closing.wait(pause):
                 break
-        self._delivery.dropped["log lines"] += len(batch)
+        self._delivery.lost("log lines", len(batch))
         return LogRecordExportResult.FAILURE
+
+
+class _SpanProcessor(BatchSpanProcessor):
+    """Counts what its full queue drops, of which OpenTelemetry's own keeps no number that can be read."""
+
+    def __init__(self, delivery: Delivery, redact: Redactor) -> None:
+        super().__init__(
+            _SpanExporter(delivery, redact),
+            max_queue_size=_QUEUE_ITEMS,
+            schedule_delay_millis=_DELAY_MILLIS,
+            max_export_batch_size=_BATCH_ITEMS,
+        )
+        self._delivery = delivery
+
+    def on_end(self, span: ReadableSpan) -> None:
+        if waiting(self) >= _QUEUE_ITEMS:
+            self._delivery.lost("spans", 1)
+        super().on_end(span)
+
+
+class _LogProcessor(BatchLogRecordProcessor):
+    def __init__(self, delivery: Delivery) -> None:
+        super().__init__(
+            _LogExporter(delivery),
+            max_queue_size=_QUEUE_ITEMS,
+            schedule_delay_millis=_DELAY_MILLIS,
+            max_export_batch_size=_BATCH_ITEMS,
+        )
+        self._delivery = delivery
+
+    def on_emit(self, log_record: ReadWriteLogRecord) -> None:
+        if waiting(self) >= _QUEUE_ITEMS:
+            self._delivery.lost("log lines", 1)
+        super().on_emit(log_record)
+
+
+def waiting(processor: BatchSpanProcessor | BatchLogRecordProcessor) -> int:
+    """Items in a processor's queue; 0 where OpenTelemetry keeps it elsewhere than it does today."""
+    queue = getattr(getattr(processor, "_batch_processor", None), "_queue", None)
+    return 0 if queue is None else len(queue)
 
 
 class _MetricExporter(OTLPMetricExporter):
@@ -238,6 +300,9 @@ def setup(
     metric_readers: Sequence[MetricReader] = (),
     log_handler: logging.Handler | None = None,
     log_level: int = logging.INFO,
+    registry: str | Path | Mapping[str, Any] | None = None,
+    redact: Iterable[str] | Literal[False] = (),
+    native_histograms: bool = True,
 ) -> Telemetry:
     """Configure traces, metrics and logs of this process, and send them to a collector by OTLP over HTTP.
 
@@ -247,10 +312,18 @@ def setup(
     job. ``instance`` tells processes of one service apart (default: host and process id). JSON lines go to
     ``log_handler``, by default standard output; the root logger's other handlers are removed.
 
-    Never fails or waits because of the collector. Raises ValueError for an interval that is not positive.
+    ``registry`` is the specification (``slos.yaml``, or its data): processes that it does not know, or knows with another
+    version, are warned of, and versions that ``processes`` leaves out come from it. ``redact`` names fields that are
+    masked beside the secrets and personal data that always are; False masks nothing. ``native_histograms`` sends durations
+    as native histograms beside the classic ones.
+
+    Never fails or waits because of the collector, nor because of a registry that cannot be read, which is a warning.
+    Raises ValueError for an interval that is not positive.
     """
     if metric_interval <= 0:
         raise ValueError(f"metric_interval must be positive, not {metric_interval}")
+    redactor = NOTHING if redact is False else Redactor(redact)
+    known, unreadable = _registry(registry, service)
     endpoint = otlp_endpoint
     if endpoint is None:
         endpoint = os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT", DEFAULT_ENDPOINT)
@@ -273,22 +346,9 @@ def setup(
     if delivery is not None:
         for name in _NOISY:
             logging.getLogger(name).setLevel(logging.CRITICAL)
-        tracer_provider.add_span_processor(
-            BatchSpanProcessor(
-                _SpanExporter(delivery),
-                max_queue_size=_QUEUE_ITEMS,
-                schedule_delay_millis=_DELAY_MILLIS,
-                max_export_batch_size=_BATCH_ITEMS,
-            )
-        )
-        logger_provider.add_log_record_processor(
-            BatchLogRecordProcessor(
-                _LogExporter(delivery),
-                max_queue_size=_QUEUE_ITEMS,
-                schedule_delay_millis=_DELAY_MILLIS,
-                max_export_batch_size=_BATCH_ITEMS,
-            )
-        )
+        spans, lines_out = _SpanProcessor(delivery, redactor), _LogProcessor(delivery)
+        tracer_provider.add_span_processor(spans)
+        logger_provider.add_log_record_processor(lines_out)
         readers.append(
             PeriodicExportingMetricReader(
                 _MetricExporter(delivery),
@@ -297,28 +357,75 @@ def setup(
             )
         )
     meter_provider = MeterProvider(
-        readers, resource=resource, exemplar_filter=TraceBasedExemplarFilter(), shutdown_on_exit=False
+        readers,
+        resource=resource,
+        exemplar_filter=TraceBasedExemplarFilter(),
+        shutdown_on_exit=False,
+        views=_NATIVE_VIEWS if native_histograms else (),
     )
 
     root = logging.getLogger()
     for old in list(root.handlers):
         root.removeHandler(old)
     lines = log_handler or logging.StreamHandler(sys.stdout)
-    lines.setFormatter(JsonFormatter(service, version, environment))
+    lines.setFormatter(JsonFormatter(service, version, environment, redactor))
     handlers: list[logging.Handler] = [lines]
     if delivery is not None:
-        handlers.append(OtlpHandler(logger_provider))
+        handlers.append(OtlpHandler(logger_provider, redactor))
     for handler in handlers:
         root.addHandler(handler)
     root.setLevel(log_level)
 
     _set_globals(tracer_provider, meter_provider, logger_provider)
-    runtime.activate(
-        runtime.Runtime(tracer_provider.get_tracer(runtime.SCOPE), meter_provider.get_meter(runtime.SCOPE), processes)
-    )
+    meter = meter_provider.get_meter(runtime.SCOPE)
+    active = runtime.Runtime(tracer_provider.get_tracer(runtime.SCOPE), meter, processes, known)
+    runtime.activate(active)
+    active.compare()
+    if delivery is not None:
+        _observe_delivery(meter, delivery, spans, lines_out)
+    if known is not None:
+        registered = known
+        meter.create_observable_gauge(
+            "process.registry.mismatches",
+            callbacks=[lambda options: [metrics.Observation(registered.mismatches)]],
+            description="Processes of the code that the registry does not know, or knows with another version.",
+        )
+    if unreadable is not None:
+        _logger.warning("The registry of processes cannot be read: %s", unreadable, extra={"event": "process.no_registry"})
     telemetry = Telemetry(tracer_provider, meter_provider, logger_provider, delivery, handlers)
     atexit.register(telemetry.shutdown)
     return telemetry
+
+
+def _registry(
+    source: str | Path | Mapping[str, Any] | None, service: str
+) -> tuple[registries.Registry | None, Exception | None]:
+    if source is None:
+        return None, None
+    try:
+        return registries.load(source, service), None
+    except (OSError, ValueError) as error:
+        return None, error
+
+
+def _observe_delivery(meter: metrics.Meter, delivery: Delivery, spans: _SpanProcessor, lines: _LogProcessor) -> None:
+    signals = {"spans": "traces", "log lines": "logs"}
+
+    def dropped(options: metrics.CallbackOptions) -> Iterable[metrics.Observation]:
+        return [metrics.Observation(count, {"signal": signals[name]}) for name, count in delivery.dropped.items()]
+
+    def queued(options: metrics.CallbackOptions) -> Iterable[metrics.Observation]:
+        return [
+            metrics.Observation(waiting(spans), {"signal": "traces"}),
+            metrics.Observation(waiting(lines), {"signal": "logs"}),
+        ]
+
+    meter.create_observable_counter(
+        "telemetry.dropped", callbacks=[dropped], unit="{item}", description="Spans and log lines that will never arrive."
+    )
+    meter.create_observable_gauge(
+        "telemetry.queued", callbacks=[queued], unit="{item}", description="Spans and log lines that wait for the collector."
+    )
 
 
 def _set_globals(spans: TracerProvider, meters: MeterProvider, logs: LoggerProvider) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from copies import ROOT, Stack, copy_of_repository
+from copies import ROOT, Stack, Watched, copy_of_repository, lgtm
 
 from generator import stack as servers
 from generator.errors import LgtmError
@@ -59,3 +59,22 @@ def stack(make_project: Callable[..., Project]) -> Stack:
     project = make_project()
     said: list[str] = []
     return Stack(project, servers.up(project, said.append), said)
+
+
+@pytest.fixture(scope="session")
+def watched(make_project: Callable[..., Project]) -> Iterator[Watched]:
+    """A stack as a user starts it, with the demo running on it. A test that breaks the demo must heal it."""
+    project = make_project()
+    spec = project.root / "slos.yaml"
+    text = spec.read_text(encoding="utf-8")
+    for shipped, setting in (("8000", "DEMO_PORT"), ("8001", "DEMO_PAGER_PORT")):
+        assert f"host.docker.internal:{shipped}" in text
+        text = text.replace(f"host.docker.internal:{shipped}", f"host.docker.internal:{project.port(setting)}")
+    # Only the fast condition of the standard policy: the other one resolves by its 30-minute window, too long for a test.
+    text = text.replace("  window: 30d\n", "  window: 30d\n  alerting: fast\n", 1)
+    text += "\nalerting:\n  fast: {critical: [{long: 1h, short: 5m, budget: 2%}]}\n"
+    spec.write_text(text, encoding="utf-8")
+    lgtm(project, "up")
+    lgtm(project, "demo", "start")
+    yield Watched(project)
+    lgtm(project, "demo", "stop")

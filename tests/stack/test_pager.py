@@ -2,91 +2,18 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import pytest
+import requests
+from copies import Watched, lgtm, until
 
 from generator import model
-from generator.project import Project
 
-T = TypeVar("T")
-LGTM = Path(sys.executable).with_name("lgtm")
 # Detection of a full outage, from the first bad request to the receiver: the product's promise.
 PROMISED_SECONDS = 180
-
-
-def lgtm(project: Project, *words: str) -> str:
-    """Run the command in a project as a person would; raises with what it printed when it fails."""
-    done = subprocess.run(
-        [str(LGTM), "-C", str(project.root), *words], capture_output=True, text=True, timeout=600, check=False
-    )
-    assert done.returncode == 0, f"lgtm {' '.join(words)}\n{done.stdout}\n{done.stderr}"
-    return done.stdout
-
-
-def until(what: str, seconds: float, look: Callable[[], T | None]) -> T:
-    """What ``look`` returns, as soon as it returns something."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if found := look():
-            return found
-        time.sleep(1)
-    pytest.fail(f"{what}: not within {seconds:.0f} s")
-
-
-class Watched:
-    """A stack with the demo running on it, and ways to ask."""
-
-    def __init__(self, project: Project, get: Callable[..., Any]) -> None:
-        self.project = project
-        self.get = get
-
-    def prometheus(self, query: str) -> list[dict[str, Any]]:
-        """The result of an instant query."""
-        answer = self.get(self.project, "prometheus", "/api/v1/query", query=query)
-        found: list[dict[str, Any]] = answer.json()["data"]["result"]
-        return found
-
-    def pages(self) -> list[dict[str, Any]]:
-        """Every alert that reached the pager, oldest first, with the time at which it arrived."""
-        out = []
-        for line in lgtm(self.project, "demo", "pages", "--json").splitlines():
-            page = json.loads(line)
-            arrived = datetime.fromisoformat(page["received_at"])
-            out += [{**alert, "arrived": arrived, "receiver": page["body"]["receiver"]} for alert in page["body"]["alerts"]]
-        return out
-
-
-@pytest.fixture(scope="module")
-def watched(make_project: Callable[..., Project]) -> Iterator[Watched]:
-    import requests
-
-    project = make_project()
-    spec = project.root / "slos.yaml"
-    text = spec.read_text(encoding="utf-8")
-    for shipped, setting in (("8000", "DEMO_PORT"), ("8001", "DEMO_PAGER_PORT")):
-        assert f"host.docker.internal:{shipped}" in text
-        text = text.replace(f"host.docker.internal:{shipped}", f"host.docker.internal:{project.port(setting)}")
-    spec.write_text(text, encoding="utf-8")
-
-    def get(project: Project, server: str, path: str, **parameters: str) -> requests.Response:
-        answer = requests.get(project.url(server) + path, params=parameters, timeout=10)
-        answer.raise_for_status()
-        return answer
-
-    lgtm(project, "up")
-    lgtm(project, "demo", "start")
-    try:
-        yield Watched(project, get)
-    finally:
-        lgtm(project, "demo", "stop")
 
 
 def test_every_slo_of_the_shipped_file_lives(watched: Watched) -> None:
@@ -112,6 +39,7 @@ def test_no_page_while_it_is_well(watched: Watched) -> None:
     assert [a for a in watched.pages() if a["labels"]["severity"] == "critical"] == []
 
 
+@pytest.mark.timeout(1500)
 def test_break_page_find_heal_resolve(watched: Watched, capsys: pytest.CaptureFixture[str]) -> None:
     """The whole way: fault, alert, notification, log, trace, recovery, resolution."""
     broken_at = datetime.now(UTC)
@@ -151,7 +79,7 @@ def test_break_page_find_heal_resolve(watched: Watched, capsys: pytest.CaptureFi
 
     # It passed through both servers, not around one.
     assert watched.prometheus('ALERTS{alertname="SLOBurnRateCritical",slo="availability",alertstate="firing"}')
-    active = watched.get(watched.project, "alertmanager", "/api/v2/alerts", active="true").json()
+    active = watched.get("alertmanager", "/api/v2/alerts", active="true").json()
     assert any(a["labels"].get("slo") == "availability" and a["receivers"] == [{"name": "pager"}] for a in active)
 
     # The budget left follows the outage within minutes.
@@ -161,7 +89,6 @@ def test_break_page_find_heal_resolve(watched: Watched, capsys: pytest.CaptureFi
     # A failing request's log line and its trace have the same id.
     def failed_log() -> str | None:
         answer = watched.get(
-            watched.project,
             "loki",
             "/loki/api/v1/query_range",
             query='{service_name="council-api"} | detected_level=~"(?i)error" | trace_id != ""',
@@ -175,10 +102,8 @@ def test_break_page_find_heal_resolve(watched: Watched, capsys: pytest.CaptureFi
     trace_id = until("an error in Loki", 30, failed_log)
 
     def trace() -> dict[str, Any] | None:
-        import requests
-
         try:
-            found: dict[str, Any] = watched.get(watched.project, "tempo", f"/api/v2/traces/{trace_id}").json()
+            found: dict[str, Any] = watched.get("tempo", f"/api/v2/traces/{trace_id}").json()
         except requests.HTTPError:
             return None
         return found if found.get("trace", found).get("resourceSpans") else None

@@ -31,7 +31,7 @@ from lgtm_instrumentation import (
     stage,
 )
 from opentelemetry.sdk._logs.export import InMemoryLogRecordExporter, SimpleLogRecordProcessor
-from opentelemetry.sdk.metrics.export import HistogramDataPoint, InMemoryMetricReader, NumberDataPoint
+from opentelemetry.sdk.metrics.export import ExponentialHistogram, HistogramDataPoint, InMemoryMetricReader, NumberDataPoint
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
@@ -189,10 +189,14 @@ def test_metric_labels_and_exemplars(captured: Captured) -> None:
     assert span is not None
     data = captured.reader.get_metrics_data()
     assert data is not None
-    metrics = {m.name: m for r in data.resource_metrics for s in r.scope_metrics for m in s.metrics}
+    both = [m for r in data.resource_metrics for s in r.scope_metrics for m in s.metrics]
+    metrics = {m.name: m for m in both if not isinstance(m.data, ExponentialHistogram)}
+    native = {m.name: m for m in both if isinstance(m.data, ExponentialHistogram)}
     (duration,) = metrics["process.execution.duration"].data.data_points
     (staged,) = metrics["process.stage.duration"].data.data_points
     assert isinstance(duration, HistogramDataPoint) and isinstance(staged, HistogramDataPoint)
+    (fine,) = native["process.execution.duration"].data.data_points
+    assert (fine.count, fine.attributes) == (1, duration.attributes) and fine.exemplars[0].trace_id == span.trace_id
     assert metrics["process.execution.duration"].unit == metrics["process.stage.duration"].unit == "s"
     # Neither company nor user: their number has no bound.
     assert duration.attributes == {"process.id": "order", "process.version": "1.2.0", "process.status": "success"}
