@@ -302,6 +302,8 @@ def up(state: State) -> None:
         console.print(f"Sign in to Grafana as {result.grafana_user}; the password is in {password}", markup=False)
     for name, reason in result.left_out.items():
         console.print(f"[yellow]without {name}:[/] {_escaped(reason)}")
+    if result.changed:
+        console.print("Next: `make demo` starts a service that can fail; README.md shows how to break it, and the first edit.")
 
 
 @cli.command()

@@ -73,7 +73,8 @@ EVIDENT: tuple[str, ...] = (
     "github" + "_pat_11ABCDEFG0" + _MADE, "gl" + "pat-" + _MADE[:20], "xo" + "xb-123456789012-" + _MADE[:24],
     "xo" + "xp-" + _MADE[:30], "sk" + "_live_" + _MADE[:24], "rk" + "_test_" + _MADE[:24], "wh" + "sec_" + _MADE[:32],
     "sk" + "-proj-" + _MADE, "sk" + "-ant-api03-" + _MADE, "AI" + "zaSy" + _MADE[:33], "ya" + "29.a0Af" + _MADE,
-    "SG" + "." + _MADE[:22] + "." + _MADE, "np" + "m_" + _MADE[:36], "py" + "pi-AgEIcHlwaS5vcmc" + _MADE, "hf" + "_" + _MADE[:34],
+    "SG" + "." + _MADE[:22] + "." + _MADE, "np" + "m_" + _MADE[:36], "py" + "pi-AgEIcHlwaS5vcmc" + _MADE,
+    "hf" + "_" + _MADE[:34],
     "sh" + "pat_" + _HEX, "hv" + "s." + _MADE, "gl" + "sa_" + _MADE[:32], "dop" + "_v1_" + _HEX + _HEX,
     "SK" + _HEX, "hooks.slack" + ".com/services/T00000000/B00000000/" + _MADE[:24],
     "-----BEGIN " + _PEM + "\nMIIEvQIBADANBgkqhkiG9w0BAQEFAASC\n-----END " + _PEM,
@@ -83,12 +84,14 @@ EVIDENT: tuple[str, ...] = (
 # What only a name gives away.
 NAMED: tuple[tuple[str, str], ...] = (
     ("password", "hunter2"), ("password", "tr0ub4dor&3".replace("&", "_")), ("passwd", "letmein!"), ("pwd", "qwertz123"),
-    ("passphrase", "open-sesame-55"), ("db_password", "pg-S3cr3t"), ("PASSWORD", "UPPER-case-9"), ("old_password", "winter2025"),
+    ("passphrase", "open-sesame-55"), ("db_password", "pg-S3cr3t"), ("PASSWORD", "UPPER-case-9"),
+    ("old_password", "winter2025"),
     ("secret", "s3cr3t-value"), ("client_secret", "cs-998877"), ("secret_key", "django-insecure-1x"), ("api_key", "k-4242424"),
     ("apikey", "ak-5151"), ("x-api-key", "xk-6161"), ("api-key", "ik-7171"), ("access_key", "acc-8181"), ("token", "t-9191"),
     ("access_token", "at-1a1a"), ("refresh_token", "rt-2b2b"), ("id_token", "it-3c3c"), ("auth_token", "au-4d4d"),
     ("csrf_token", "cs-5e5e"), ("session_id", "sess-6f6f"), ("private_key", "pk-7a7a"), ("credential", "cr-8b8b"),
-    ("authorization", "opaque-9c9c"), ("cookie", "theme_dark_0d0d"), ("set-cookie", "sid_1e1e"), ("pin", "90817263"), ("otp", "77118822"),
+    ("authorization", "opaque-9c9c"), ("cookie", "theme_dark_0d0d"), ("set-cookie", "sid_1e1e"), ("pin", "90817263"),
+    ("otp", "77118822"),
     ("cvv", "66337744"), ("ssn", "078051120"), ("iban", "XX-55-66"), ("email", "not-an-address-2f2f"), ("phone", "030901820"),
     ("date_of_birth", "1970-02-03"),
 )  # fmt: skip

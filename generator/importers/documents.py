@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
 from decimal import Decimal, InvalidOperation
+from functools import lru_cache
 from pathlib import Path
 
 from generator import source as source_module
@@ -115,7 +116,7 @@ class Node:
     def _written(self) -> str:
         """A plain scalar as it was written: 1e3, 0.10 and True keep their looks."""
         span = self.span
-        lines = split_lines(self.source.texts.get(span.file, ""))
+        lines = _lines(self.source.texts.get(span.file, ""))
         text = lines[span.line - 1][span.column - 1 : span.end_column - 1].strip() if span.line <= len(lines) else ""
         return text or str(self.data)
 
@@ -151,6 +152,11 @@ class Node:
     def others(self, *known: str) -> list[Node]:
         """The children that the format does not have."""
         return [self.at(key) for key in self.mapping() if key not in known]
+
+
+@lru_cache(maxsize=8)
+def _lines(text: str) -> list[str]:
+    return split_lines(text)
 
 
 def _said(value: Data) -> str:
@@ -190,13 +196,16 @@ class Documents:
         """Add the documents of a text; ``name`` is what diagnostics call it."""
         self.texts[name] = text
         starts = [0, *(m.start() for m in _DOCUMENT.finditer(text) if m.start())]
-        found = False
+        found, above = False, 0
         for start, end in zip(starts, [*starts[1:], len(text)], strict=True):
             chunk = text[start:end]
+            lines = len(split_lines(chunk)) - 1
             if not re.sub(r"(?m)^---|#.*$|^%.*$|^\.\.\.\s*$", "", chunk).strip():
+                above += lines
                 continue
             found = True
-            self._document(chunk, len(split_lines(text[:start])) - 1, text, name)
+            self._document(chunk, above, text, name)
+            above += lines
         if not found:
             self.diagnostics.append(Diagnostic("empty-file", f"{name} says nothing", Span(name, 1, 1, 2)))
 

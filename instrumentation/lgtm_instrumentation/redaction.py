@@ -31,20 +31,30 @@ _KEYS = (
     r"phpsessid|session[_\-]?id|connect\.sid|connection[_.\- ]?string"
 )
 # These only as the whole last word of a name.
-_ENDS = r"token|pwd|pass|pw|jwt|csrf|xsrf|otp|totp|mfa[_.\-]?code|pin|cvv2?|cvc2?|ssn|iban|bic|dob|pan|dsn|api[_.\-]?secret|bearer"
+_ENDS = (
+    r"token|pwd|pass|pw|jwt|csrf|xsrf|otp|totp|mfa[_.\-]?code|pin|cvv2?|cvc2?|ssn|iban|bic|dob|pan|dsn|api[_.\-]?secret|bearer"
+)
 
-_KEY = re.compile(rf"(?:{_KEYS})|(?:^|[_.\-\s]|(?-i:(?<=[a-z])(?=[A-Z])))(?:{_ENDS})$|(?:access|refresh|auth|id|bearer)token$", re.I)
+_KEY = re.compile(
+    rf"(?:{_KEYS})|(?:^|[_.\-\s]|(?-i:(?<=[a-z])(?=[A-Z])))(?:{_ENDS})$|(?:access|refresh|auth|id|bearer)token$", re.I
+)
 
 _EMAIL = re.compile(r"[\w.%+\-]+(?:@|%40)[\w\-]+(?:\.[\w\-]+)+")
 _URL_PASSWORD = re.compile(r"(?<=://)[^\s/@\"'<>]*@")
 # In the groups that cards are printed in, or in one: a UUID's groups of digits are no card.
-_CARD = re.compile(r"(?<![\w.])[2-6](?:\d{12,18}|\d{3}(?:[ \-.]\d{4}){3}(?:[ \-.]?\d{1,3})?|\d{3}[ \-.]\d{6}[ \-.]\d{4,5})(?!\w)")
+_CARD = re.compile(
+    r"(?<![\w.])[2-6](?:\d{12,18}|\d{3}(?:[ \-.]\d{4}){3}(?:[ \-.]?\d{1,3})?|\d{3}[ \-.]\d{6}[ \-.]\d{4,5})(?!\w)"
+)
 _IBAN = re.compile(r"\b[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,3})?\b")
 _SSN = re.compile(r"(?<![\w\-])\d{3}-\d{2}-\d{4}(?![\w\-])")
 _PHONE = re.compile(r"(?<![\w+])(?:\+|%2B)\d(?:[ ().\-]{0,2}\d){7,14}(?!\w)")
-_PRIVATE_KEY = re.compile(r"-----BEGIN [A-Z0-9 ]*PRIVATE KEY( BLOCK)?-----.*?(?:-----END [A-Z0-9 ]*PRIVATE KEY( BLOCK)?-----|\Z)", re.S)
+_PRIVATE_KEY = re.compile(
+    r"-----BEGIN [A-Z0-9 ]*PRIVATE KEY( BLOCK)?-----.*?(?:-----END [A-Z0-9 ]*PRIVATE KEY( BLOCK)?-----|\Z)", re.S
+)
 # A capital letter or a digit inside: "basic authentication" is prose.
-_SCHEME = re.compile(r"\b((?i:bearer|basic|digest|negotiate))(\s+|%20|\+)(?=[^\s\"',;&]{6})[\w~+/][a-z]*[A-Z0-9=+/._~\-][^\s\"',;&]*")
+_SCHEME = re.compile(
+    r"\b((?i:bearer|basic|digest|negotiate))(\s+|%20|\+)(?=[^\s\"',;&]{6})[\w~+/][a-z]*[A-Z0-9=+/._~\-][^\s\"',;&]*"
+)
 _TOKEN = re.compile(
     r"""\beyJ[\w\-]{8,}(?:\.[\w\-]*){0,4}                    # JSON web token
     |\b(?:AKIA|ASIA|AGPA|AIDA|AROA)[A-Z0-9]{12,}             # AWS
@@ -67,7 +77,9 @@ _PAIR = re.compile(
     re.X | re.I,
 )
 # Headers run to the end of their line: a cookie has semicolons, an authorization has spaces and commas.
-_HEADER = re.compile(r"\b((?:proxy-)?authorization|(?:set-)?cookie)([\"']?\s{0,3}[:=]\s{0,3})(?!\[redacted\])([^\s\"'][^\r\n\"']*)", re.I)
+_HEADER = re.compile(
+    r"\b((?:proxy-)?authorization|(?:set-)?cookie)([\"']?\s{0,3}[:=]\s{0,3})(?!\[redacted\])([^\s\"'][^\r\n\"']*)", re.I
+)
 _ENCODED = re.compile(r"[^\s&=?/\"'<>%]*%[0-9A-Fa-f]{2}[^\s&=?/\"'<>]*")
 _DIGITS = re.compile(r"\D")
 

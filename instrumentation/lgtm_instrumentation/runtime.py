@@ -90,7 +90,6 @@ class Runtime:
         for status in STATUSES:
             self.executions.add(0, process_labels(process_id, version, status))
 
-
     def compare(self) -> None:
         """Warn of decorated processes that the registry does not know, or knows with another version."""
         if self.registry is not None:

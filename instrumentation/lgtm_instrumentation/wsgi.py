@@ -1,7 +1,7 @@
 """Requests of a WSGI application (Flask, Django, plain): a server span, a request id, RED metrics and one log line each.
 
-    app = Flask("shop")
-    app.wsgi_app = WsgiTelemetry(app.wsgi_app)
+app = Flask("shop")
+app.wsgi_app = WsgiTelemetry(app.wsgi_app)
 """
 
 from __future__ import annotations
@@ -53,7 +53,11 @@ class WsgiTelemetry:
         headers = [(k[5:].replace("_", "-").lower(), v) for k, v in environ.items() if k.startswith("HTTP_")]
         headers += [(k.replace("_", "-").lower(), environ[k]) for k in ("CONTENT_TYPE", "CONTENT_LENGTH") if environ.get(k)]
         exchange = Exchange(
-            environ["REQUEST_METHOD"], path, environ.get("wsgi.url_scheme", "http"), dict(headers), environ.get("QUERY_STRING", "")
+            environ["REQUEST_METHOD"],
+            path,
+            environ.get("wsgi.url_scheme", "http"),
+            dict(headers),
+            environ.get("QUERY_STRING", ""),
         )
         captured = Captured(self._capture) if self._capture else None
         if captured:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from replay import Counter, Promtool, load, replay
-from traffic import HOUR, SHOP, during, http, steady
+from bench.replay import Counter, Promtool, load, replay
+from bench.traffic import HOUR, SHOP, during, http, steady
 
 from generator.render import rules
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
-from replay import Counter, Promtool, load
+from bench.replay import Counter, Promtool, load
 
 from generator.model import Model
 from generator.render import dashboards, rules

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from replay import STEP, Promtool, Recorded, load
-from traffic import HOUR, SHOP, during, http, steady
+from bench.replay import STEP, Promtool, Recorded, load
+from bench.traffic import HOUR, SHOP, during, http, steady
 
 from generator.render import rules
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from replay import Counter, Promtool, load
+from bench.replay import Counter, Promtool, load
 
 from generator import sli
 from generator.render import rules

@@ -6,8 +6,8 @@ from itertools import accumulate
 
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
-from replay import STEP, Promtool, replay
-from traffic import SHOP, http
+from bench.replay import STEP, Promtool, replay
+from bench.traffic import SHOP, http
 
 BUDGET = 0.001
 MINIMUM = 5

@@ -6,8 +6,8 @@ import math
 from dataclasses import replace
 
 import pytest
-from replay import Counter, Promtool, Recorded, replay
-from traffic import HOUR, SHOP, during, http, steady
+from bench.replay import Counter, Promtool, Recorded, replay
+from bench.traffic import HOUR, SHOP, during, http, steady
 
 UNTIL = 3 * HOUR
 # Half of the budget is spent all the time: what a fault adds or loses would show.

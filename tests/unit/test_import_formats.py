@@ -126,6 +126,33 @@ slos:
     assert "mine/v1" in result.lost[0].text
 
 
+@pytest.mark.parametrize(
+    ("config", "policy"),
+    [
+        ("{}", {"exhausted": "warning"}),
+        ("{threshold: 0, alert_labels: {severity: critical}}", {"exhausted": "critical"}),
+        ("{threshold: 0.125, alert_labels: {severity: loud}}", {"freeze": {"below": "12.5%", "severity": "warning"}}),
+    ],
+)
+def test_the_plugin_for_spent_budgets_becomes_a_policy(config: str, policy: dict[str, Any]) -> None:
+    text = f"""
+version: prometheus/v1
+service: s
+slos:
+  - name: a
+    objective: 99
+    plugins: {{chain: [{{id: sloth.dev/contrib/error_budget_exhausted_alert/v1, config: {config}}}]}}
+    sli: {{raw: {{error_ratio_query: "1 - avg_over_time(up[{{{{.window}}}}])"}}}}
+    alerting: {{name: A, page_alert: {{disable: true}}}}
+"""
+    result = said("sloth", text)
+    found = data(result)
+    (written,) = found["alerting"].values()
+    assert {k: v for k, v in written.items() if k not in ("critical", "warning")} == policy
+    assert "critical" not in written
+    assert ("loud" in config) is ("'loud'" in texts(result.changed))
+
+
 def test_every_common_plugin_makes_a_valid_sli() -> None:
     options = (
         "{bucket: '0.3', filter: 'a=\"b\"', service: s, namespace: n, controller: c, backend_regex: b, service_name_regex: r}"

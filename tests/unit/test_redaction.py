@@ -21,7 +21,11 @@ def test_nothing_leaks(leak: Leak) -> None:
         found = REDACT.text(text)
         assert leak.secret not in found and MASK in found, text
     found = REDACT.text(leak.url)
-    assert leak.url.split("=", 2)[2].removesuffix("&x=1") not in found and MASK in found and found.startswith("https://shop.example")
+    assert (
+        leak.url.split("=", 2)[2].removesuffix("&x=1") not in found
+        and MASK in found
+        and found.startswith("https://shop.example")
+    )
     assert REDACT.value(leak.secret, leak.field) == MASK or leak.secret not in REDACT.value(leak.secret, leak.field)
     assert leak.secret not in json.dumps(REDACT.value({"a": [{leak.field: leak.secret}]}), ensure_ascii=False)
     assert leak.secret not in str(REDACT.value([(leak.field.encode(), leak.secret.encode())]))

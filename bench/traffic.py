@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from replay import Counter
+from bench.replay import Counter
 
 SHOP = """
 version: 1

@@ -6,14 +6,16 @@ fast one again with what the slow one counted. No query may read more than 10,00
 
 from __future__ import annotations
 
+import contextlib
 import io
 import re
 import tarfile
 import uuid
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import docker
 import yaml
 from docker.models.containers import Container
 
@@ -160,6 +162,20 @@ class Promtool:
         directory = self.put(files)
         _, output = self.run("test", "rules", f"{directory}/test.yaml")
         return parse(output)
+
+
+@contextlib.contextmanager
+def kept(image: str) -> Iterator[Promtool]:
+    """promtool in a container that is kept. The server in it is idle: it only keeps the container running."""
+    client = docker.from_env()
+    command = ["--config.file=/etc/prometheus/prometheus.yml", "--storage.tsdb.path=/bench/data", "--log.level=error"]
+    labels = {"lgtm.bench": "1"}
+    container = client.containers.run(image, command, detach=True, user="0", network_mode="none", labels=labels)
+    try:
+        yield Promtool(container)
+    finally:
+        container.remove(force=True, v=True)
+        client.close()
 
 
 _Dumper: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
