@@ -1,7 +1,7 @@
 # Each target makes the Python environment first, which takes no time when it is there.
 LGTM := .venv/bin/lgtm
 .DEFAULT_GOAL := help
-.PHONY: help up down logs status doctor render apply demo test lint destroy setup setup-dev
+.PHONY: help up down logs status doctor render apply demo test bench lint destroy setup setup-dev
 
 help: ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,8 +30,11 @@ apply: setup ## Bring slos.yaml into force, or say why not
 demo: setup ## Start the demo service, whose failures can be switched on
 	@$(LGTM) demo start
 
-test: setup-dev ## Run every test, those on real servers too (some: make test T=tests/unit)
-	@.venv/bin/pytest $(T)
+test: lint ## Check style and types, then run every test, on real servers too (some: make test T=tests/unit)
+	@.venv/bin/pytest -m "" $(or $(T),tests/unit tests/rules tests/stack)
+
+bench: setup-dev ## Measure the rules beside Sloth's (half an hour), and write docs/benchmarks.md
+	@.venv/bin/python -m bench --write
 
 lint: setup-dev ## Check style and types
 	@.venv/bin/ruff check .

@@ -5,7 +5,9 @@ from __future__ import annotations
 import tempfile
 from dataclasses import dataclass
 from decimal import Decimal
+from pathlib import Path
 
+from bench import sloths
 from bench.history import DAY, END, SERVICES, Plan, write
 from bench.server import Server
 from generator import model, source
@@ -31,7 +33,8 @@ SERVICE = """
 
 @dataclass(frozen=True)
 class Exactness:
-    """What is left of a budget, as a share of it: in truth, by these rules, and by an average of five-minute ratios.
+    """What is left of a budget, as a share of it: in truth, by these rules, and by an average of five-minute ratios,
+    and by Sloth's rules where they were evaluated as well.
 
     ``watched`` is the truth about the time in which Prometheus was there to see; ``truth`` is all of it.
     """
@@ -41,24 +44,34 @@ class Exactness:
     truth: float
     ours: float
     averaged: float
+    sloth: float | None
 
 
 def spec(interval: int) -> Model:
-    """The services of the history. Raises AssertionError when the product's format has changed."""
+    """The services of the history."""
     services = "".join(SERVICE.format(name=name) for name in SERVICES)
     result = model.resolve(source.read_text(SPEC.format(interval=interval, services=services), "slos.yaml"))
-    assert result.model is not None, [d.message for d in result.diagnostics]  # noqa: S101
+    assert result.model is not None, [d.message for d in result.diagnostics]
     return result.model
 
 
-def measure(server: Server, plan: Plan) -> list[Exactness]:
-    """Import a history, evaluate the product's rules over all of it, and compare."""
+def measure(server: Server, plan: Plan, work: Path | None = None) -> list[Exactness]:
+    """Import a history, evaluate the product's rules over all of it, and compare; with ``work`` also Sloth's."""
     with tempfile.TemporaryFile() as text:
         truth = write(plan, text)
         server.import_openmetrics(text)
+        server.restart()
     start = END - plan.days * DAY
     read = spec(plan.interval)
     groups = {g["name"]: g for service in read.services for g in rules.service_groups(read, service)}
+    peer: dict[str, dict[str, dict[str, str]]] = {}
+    if work is not None:
+        for name in SERVICES:
+            theirs = sloths.windows(rules.all_rules(sloths.groups(name, f'job="{name}"', work, "99")))
+            peer[name] = {rule["labels"]["sloth_window"]: rule for rule in theirs}
+        # Sloth's budget is an average of this one over 30 days. Its files name no interval: the server's is 30 s.
+        five = [windows["5m"] for windows in peer.values()]
+        server.record(rules.dump({"groups": [{"name": "sloth", "interval": "30s", "rules": five}]}), start, END)
     # Rules that read recorded series come in the next pass: what one pass records is read only after it.
     for wanted in (("slo:sli_total:rate", "slo:sli_errors:rate"), ("slo:sli_errors:sum5m", "slo:sli_total:sum5m")):
         chosen = []
@@ -68,6 +81,7 @@ def measure(server: Server, plan: Plan) -> list[Exactness]:
                 # The total is read back by the rule of the errors, in the same evaluation: here it must read the counters.
                 chosen.append({**group, "rules": [_from_counters(rule, some) for rule in some]})
         server.record(rules.dump({"groups": chosen}), start, END)
+        server.restart()
     # The rate of the last moments is seen up to a minute late, and the slow tier runs every five.
     at = END
     found = []
@@ -87,6 +101,7 @@ def measure(server: Server, plan: Plan) -> list[Exactness]:
                 1 - truth.errors[service.name] / truth.total[service.name] / budget,
                 1 - errors / total / budget,
                 1 - averaged / budget,
+                1 - server.query(peer[service.name]["30d"]["expr"], at).value / budget if peer else None,
             )
         )
     return found

@@ -71,9 +71,13 @@ class Server:
         self.container.restart(timeout=30)
         self.wait()
 
-    def put(self, files: Mapping[str, str | IO[bytes]]) -> str:
-        """Write files into a new directory of the container, and say which."""
-        directory = f"bench/{uuid.uuid4().hex}"
+    def page(self) -> str:
+        """Its own metrics, as it exposes them now."""
+        return self._session.get(f"{self._address}/metrics", timeout=60).text
+
+    def put(self, files: Mapping[str, str | IO[bytes]], directory: str = "") -> str:
+        """Write files into a directory of the container, a new one when none is named, and say which."""
+        directory = directory or f"bench/{uuid.uuid4().hex}"
         with tempfile.TemporaryFile() as stream:
             with tarfile.open(fileobj=stream, mode="w") as archive:
                 for name, content in files.items():
@@ -95,18 +99,21 @@ class Server:
         return str(output.decode())
 
     def import_openmetrics(self, text: IO[bytes]) -> None:
-        """Make blocks of OpenMetrics text with timestamps, and restart."""
+        """Make blocks of OpenMetrics text with timestamps. They can be read after the next restart."""
         directory = self.put({"history.om": text})
         options = [f"--max-block-duration={BLOCK}", "--quiet", "openmetrics", f"{directory}/history.om", DATA]
         self.promtool("tsdb", "create-blocks-from", *options)
-        self.restart()
 
-    def record(self, rules: str, start: int, end: int) -> None:
-        """Evaluate recording rules over the past, each group at its own interval and phase, and restart."""
+    def record(self, rules: str, start: int, end: int, *, block: str = BLOCK) -> None:
+        """Evaluate recording rules over the past, each group at its own interval and phase.
+
+        What is recorded can be read after the next restart.
+        """
         directory = self.put({"rules.yaml": rules})
         options = [f"--start={start}", f"--end={end}", "--url=http://127.0.0.1:9090", f"--output-dir={DATA}"]
-        self.promtool("tsdb", "create-blocks-from", f"--max-block-duration={BLOCK}", "rules", *options, f"{directory}/rules.yaml")
-        self.restart()
+        self.promtool(
+            "tsdb", "create-blocks-from", f"--max-block-duration={block}", "rules", *options, f"{directory}/rules.yaml"
+        )
 
     def query(self, expr: str, at: float) -> Answer:
         """An instant query with its statistics. Raises BenchError when it fails."""
@@ -139,7 +146,7 @@ def running(image: str, options: Iterable[str] = (), **arguments: Any) -> Iterat
         user="0",
         ports={"9090/tcp": ("127.0.0.1", None)},
         # The image has no /tmp, and promtool needs one.
-        tmpfs={"/tmp": ""},
+        tmpfs={"/tmp": ""},  # noqa: S108
         labels={"lgtm.bench": "1"},
         **arguments,
     )

@@ -20,6 +20,9 @@ class Base(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, arbitrary_types_allowed=True)
 
 
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
+
+
 def fault(
     code: str,
     message: str,
@@ -55,7 +58,7 @@ def _text(value: Any) -> str:
         raise fault("wrong-type", "expected text, not {value}", value=value)
     if not value.strip():
         raise fault("empty-text", "this text is empty")
-    if "\x00" in value or any(ord(c) < 32 and c not in "\n\t" for c in value):
+    if _CONTROL.search(value):
         raise fault("bad-text", "this text holds control characters")
     return value
 

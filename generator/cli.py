@@ -96,6 +96,9 @@ class Group(click.Group):
             if error.hint:
                 console.print(_escaped(error.hint))
             ctx.exit(error.exit_code)
+        except KeyboardInterrupt:
+            _console(stderr=True).print("interrupted", markup=False)
+            ctx.exit(130)
         except BrokenPipeError:
             # The reader of a pipe has seen enough.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -408,6 +411,41 @@ def explain(code: str | None) -> None:
     click.echo(explain_text(CODES[code]))
 
 
+@cli.command(
+    name="explain-alert",
+    epilog="Examples:\n\n\b\n  lgtm explain-alert council-api/availability\n  lgtm explain-alert council-api/latency --json\n",
+)
+@click.argument("slo", metavar="SERVICE/SLO")
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON, times in seconds.")
+@click.pass_obj
+def explain_alert(state: State, slo: str, as_json: bool) -> None:
+    """How soon an outage pages, and how soon the page is over: for each condition of an SLO's alerts."""
+    from generator import burn
+
+    found = {f"{one.service}/{one.name}": one for one in _load(state).slos}
+    if slo not in found:
+        raise LgtmError(f"There is no SLO {slo!r}.", f"{diagnostics.did_you_mean(slo, found, 'SLOs')}")
+    one = found[slo]
+    if as_json:
+        click.echo(json.dumps(burn.as_json(one), indent=2, ensure_ascii=False))
+        return
+    spends = f"{one.objective * 100:f}".rstrip("0").rstrip(".")
+    click.echo(f"{slo}: {spends}% over {one.window}, policy {one.policy}")
+    if not one.burn:
+        click.echo("No burn-rate alert: the policy has no condition for it.")
+        return
+    table = Table(box=None, pad_edge=False)
+    for column in ("alert", "windows", "burn rate", "bad events above", *(outage.name for outage in burn.outages(one))):
+        table.add_column(column, no_wrap=True)
+    for row in burn.rows(one):
+        table.add_row(*row)
+    Console(width=max(150, _console().width), highlight=False).print(table)
+    click.echo("Of an outage of that share of events: when it is noticed / how long after its end the alert is over.")
+    click.echo("Scraping, evaluation and grouping add about a minute.")
+    if one.minimum_events:
+        click.echo(f"The long window must also hold at least {one.minimum_events} bad events.")
+
+
 def _put(text: str, output: Path | None) -> None:
     """Print a text, or write it where it is to stand."""
     if output is None:
@@ -518,6 +556,115 @@ def completion(shell: str) -> None:
     # Filled in here: click's own source() starts a bash to ask for its version, which nobody needs to read a script.
     maker = kind(cli, {}, "lgtm", "_LGTM_COMPLETE")
     click.echo(maker.source_template % maker.source_vars())
+
+
+@cli.group(
+    name="deploy",
+    epilog="Examples:\n\n\b\n  lgtm deploy start --service council-api --version 2.2.0 --commit $GIT_COMMIT\n"
+    "  lgtm deploy finish --service council-api --version 2.2.0\n  lgtm deploy figures\n",
+)
+def deploy_() -> None:
+    """Record deployments: shown on dashboards, named by incidents, counted in figures."""
+
+
+def _record_deployment(status: str, about: str) -> click.Command:
+    @click.option("--service", required=True, help="The service that is deployed.")
+    @click.option("--version", required=True, help="The version that it gets.")
+    @click.option("--commit", default="", help="The commit that it is built from.")
+    @click.option("--environment", default="production", show_default=True, help="Where to.")
+    @click.option("--url", help="The page of the build or release.")
+    @click.option("--to", "endpoint", envvar="OTEL_EXPORTER_OTLP_ENDPOINT", help="The collector, when not this project's.")
+    @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+    @click.pass_obj
+    def command(state: State, /, as_json: bool, **given: Any) -> None:
+        from generator import deploy
+
+        deployment = deploy.record(state.project, status, **given)
+        click.echo(json.dumps(deployment.as_json()) if as_json else deployment.sentence())
+
+    return click.command(help=about)(command)
+
+
+deploy_.add_command(_record_deployment("started", "A deployment begins."), "start")
+deploy_.add_command(_record_deployment("succeeded", "A deployment has succeeded."), "finish")
+deploy_.add_command(_record_deployment("failed", "A deployment has failed, or is taken back after it succeeded."), "fail")
+
+
+@deploy_.command()
+@click.option("--days", default=30, show_default=True, type=click.IntRange(1, 365), help="How far back.")
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+@click.pass_obj
+def figures(state: State, days: int, as_json: bool) -> None:
+    """Frequency, success rate, change failure rate, duration and time to recovery of each service."""
+    from generator import deploy
+
+    found = deploy.figures(state.project, days)
+    if as_json:
+        click.echo(json.dumps(found, indent=2))
+        return
+    if not found:
+        click.echo(f"No deployment was recorded in the last {days} days.")
+        return
+    table = Table(box=None, pad_edge=False)
+    for title in ("service", "deployments", "per day", "succeeded", "change failures", "duration", "time to recovery"):
+        table.add_column(title, justify="left" if title == "service" else "right")
+    for service, f in found.items():
+        minutes = [f"{f[k] / 60:.1f} min" if k in f else "-" for k in ("duration_seconds", "time_to_recovery_seconds")]
+        shares = [f"{f[k]:.0%}" if k in f else "-" for k in ("success_rate", "change_failure_rate")]
+        table.add_row(service, f"{f.get('deployments', 0):.0f}", f"{f['per_day']:.2f}", *shares, *minutes)
+    _console().print(table)
+
+
+@cli.command(
+    epilog='Examples:\n\n\b\n  lgtm incident --service council-api --at "yesterday 14:43"\n'
+    '  lgtm incident --service council-api --at "20 minutes ago" --company northwind\n'
+)
+@click.option("--service", required=True, help="The service: its name in slos.yaml.")
+@click.option("--at", "at", required=True, help='When: "yesterday 14:43", "14:43", "20 minutes ago", "2026-11-20 14:43".')
+@click.option("--company", help="Only executions and logs of this company (company.id).")
+@click.option("--window", default="5m", show_default=True, help="How far to look before and after.")
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+@click.pass_obj
+def incident(state: State, service: str, at: str, company: str | None, window: str, as_json: bool) -> None:
+    """What happened: alerts, SLOs, executions, errors, slow traces and the deployment before, each with a link."""
+    from generator import incident as incidents
+
+    try:
+        around = float(Duration.of(window).seconds)
+    except ValueError:
+        raise click.UsageError(f"{window!r} is not a length of time. Write it as 5m or 1h.") from None
+    if not 30 <= around <= 21_600:
+        raise click.UsageError("--window is from 30s to 6h.")
+    found = incidents.investigate(state.project, service, incidents.parse_time(at), company=company, window=around)
+    if as_json:
+        click.echo(json.dumps(found.as_json(), indent=2))
+        return
+    console = _console()
+    for line in incidents.as_text(found):
+        console.print(line)
+
+
+@cli.command(epilog="Examples:\n\n\b\n  lgtm cost\n  lgtm -f big.yaml cost --raw-series 200 --json\n")
+@click.option("--raw-series", default=20, show_default=True, help="How many series each raw selector finds.")
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+@click.pass_obj
+def cost(state: State, raw_series: int, as_json: bool) -> None:
+    """What the rules cost Prometheus, by SLO: rules, recorded series, samples read every 30 s. Computed, not measured."""
+    from generator import cost as costs
+
+    if raw_series < 1:
+        raise click.UsageError("--raw-series is at least 1.")
+    found = costs.of_model(_load(state), raw_series)
+    if as_json:
+        click.echo(json.dumps([dataclasses.asdict(c) for c in found], indent=2))
+        return
+    table = Table(box=None, pad_edge=False)
+    for title in ("SLO", "rules", "series", "samples"):
+        table.add_column(title, justify="left" if title == "SLO" else "right")
+    everything = costs.total(found)
+    for c, title in [*((c, f"{c.service}/{c.slo}") for c in found), (everything, "all")]:
+        table.add_row(title, f"{c.rules:.1f}", f"{c.series:.0f}", f"{c.samples:,.0f}")
+    _console().print(table)
 
 
 def _add_demo() -> None:

@@ -147,7 +147,7 @@ def _events(project: Project, service: str, environment: str) -> list[Deployment
     for deployment in _remembered(project):
         if (deployment.service, deployment.environment) == (service, environment):
             found[deployment.id, deployment.status] = deployment
-    selector = f'service={json.dumps(service)},environment={json.dumps(environment)}'
+    selector = f"service={json.dumps(service)},environment={json.dumps(environment)}"
     with contextlib.suppress(LgtmError):
         for labels, value in query(project, f"last_over_time({TIMESTAMP}{{{selector}}}[30d])", timeout=2):
             deployment = _from_labels(labels, value)
@@ -185,7 +185,9 @@ def before(project: Project, service: str, at: float, *, days: int = 30) -> list
 
 
 # Figures over a range such as 30d, by service: the queries that dashboards may use as they are.
-_CHANGES = f"count by (service) (count by (service, deployment) (last_over_time({TIMESTAMP}{{status=~'succeeded|failed'}}[RANGE])))"
+_CHANGES = (
+    f"count by (service) (count by (service, deployment) (last_over_time({TIMESTAMP}{{status=~'succeeded|failed'}}[RANGE])))"
+)
 _BROKEN = f"count by (service) (count by (service, deployment) (last_over_time({TIMESTAMP}{{status='failed'}}[RANGE])))"
 _GOOD = f"count by (service) (count by (service, deployment) (last_over_time({TIMESTAMP}{{status='succeeded'}}[RANGE])))"
 FIGURES: Mapping[str, str] = {

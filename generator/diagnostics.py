@@ -10,6 +10,7 @@ import difflib
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Literal, NamedTuple
 
 from rich.cells import cell_len
@@ -44,9 +45,10 @@ _SECRETS = re.compile(
 )
 
 
-def split_lines(text: str) -> list[str]:
+@lru_cache(maxsize=8)
+def split_lines(text: str) -> tuple[str, ...]:
     """The lines of a file as YAML counts them, without their ends."""
-    return _LINE_BREAK.split(text)
+    return tuple(_LINE_BREAK.split(text))
 
 
 def without_secrets(text: str) -> str:

@@ -8,12 +8,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
+from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
 
-from generator import environment, names, promql, receivers, schedule, sli
+from generator import environment, names, promql, receivers, runbooks, schedule, sli
 from generator import source as source_module
 from generator import spec as spec_module
+from generator.collecting import without_collecting
 from generator.diagnostics import Diagnostic, Note, Span, did_you_mean, ordered, split_lines
 from generator.names import (
     ALERT_EXHAUSTED,
@@ -23,6 +25,7 @@ from generator.names import (
     RESERVED_ALERTS,
     RESERVED_LABELS,
     burn_alert,
+    uid_is_cut,
 )
 from generator.receivers import Receiver
 from generator.schedule import Hours, Once
@@ -296,6 +299,27 @@ class Model:
     maintenance: tuple[ResolvedMaintenance, ...] = ()
     timezone: str = "UTC"
 
+    # What is asked of all services for each of them is looked up, or a file of thousands takes the square of its time.
+
+    @cached_property
+    def by_name(self) -> Mapping[str, ResolvedService]:
+        """The services by name."""
+        return {service.name: service for service in self.services}
+
+    @cached_property
+    def dependants(self) -> Mapping[str, tuple[str, ...]]:
+        """The services that name each service under depends_on, in the file's order."""
+        found: dict[str, list[str]] = {}
+        for service in self.services:
+            for upstream in dict.fromkeys(service.depends_on):
+                found.setdefault(upstream, []).append(service.name)
+        return {name: tuple(below) for name, below in found.items()}
+
+    @cached_property
+    def cut_names(self) -> tuple[str, ...]:
+        """The services whose names cannot stand in a uid of Grafana's as they are."""
+        return tuple(s.name for s in self.services if uid_is_cut(s.name))
+
     @property
     def slos(self) -> Iterator[ResolvedSlo]:
         """Every SLO of every service."""
@@ -328,9 +352,10 @@ def load(
     ``retention`` is how long Prometheus keeps data, where that is known. ``variables`` are what ``${NAME}`` refers to;
     the environment when left out.
     """
-    source = source_module.load(files, display)
-    environment.fill(source, variables)
-    return resolve(source, retention=retention)
+    with without_collecting():
+        source = source_module.load(files, display)
+        environment.fill(source, variables)
+        return resolve(source, retention=retention)
 
 
 def resolve(source: Source, *, retention: Duration | None = None) -> Result:
@@ -375,7 +400,7 @@ _UNFILLED = ("env-not-allowed", "unset-variable")
 
 def _masked(source: Source, diagnostics: list[Diagnostic]) -> Mapping[str, str]:
     """The files' text for excerpts, with every secret that was found starred out wherever it stands."""
-    texts = {name: split_lines(text) for name, text in source.texts.items()}
+    texts = {name: list(split_lines(text)) for name, text in source.texts.items()}
     masked = {d.span for d in diagnostics if d.masked}
     roots = {path for path, span in source.values.items() if span in masked} if masked else set()
     for path, span in source.values.items() if masked else ():
@@ -542,7 +567,9 @@ class _Resolver:
                 for index, window in enumerate(getattr(policy, severity)):
                     here = (*at, severity, index)
                     if window.short < MINUTE * 2:
-                        self.say("bad-window", f"{window.short} is shorter than 2m, which a window has at least", (*here, "short"))
+                        self.say(
+                            "bad-window", f"{window.short} is shorter than 2m, which a window has at least", (*here, "short")
+                        )
                     elif window.long > LONGEST_WINDOW:
                         self.say("bad-window", f"{window.long} is longer than {LONGEST_WINDOW}", (*here, "long"))
                     elif window.short >= window.long:
@@ -914,19 +941,18 @@ class _Resolver:
         )
 
     def runbook(self, runbook: Runbook | None, at: Path_) -> Runbook | None:
-        """A runbook; one that is a file must exist."""
+        """A runbook; one that is a file must exist, and is read."""
         if runbook is None or runbook.file is None:
             return runbook
         path: Path_ = (*at, "file") if (*at, "file") in self.source.values else at
-        root = self.source.directories.get(self.source.value_span(path).file, Path())
-        if not (root / runbook.file).is_file():
-            self.say(
-                "no-runbook",
-                f"there is no runbook {show(runbook.file)}",
-                path,
-                f"the path is relative to {self.source.value_span(path).file}",
-            )
-        return runbook
+        name = self.source.value_span(path).file
+        try:
+            text = (self.source.directories.get(name, Path()) / runbook.file).read_text(encoding="utf-8")
+        except (OSError, ValueError):
+            self.say("no-runbook", f"there is no runbook {show(runbook.file)}", path, f"the path is relative to {name}")
+            return runbook
+        # What stands in the spec itself goes before what the file says.
+        return runbooks.parse(text).model_copy(update={key: getattr(runbook, key) for key in runbook.model_fields_set})
 
     def check_runbooks(self, service: str, at: Path_) -> None:
         """What can page somebody of a service without a runbook of its own."""
@@ -944,7 +970,8 @@ class _Resolver:
         silent += [
             (f"the probe {name}", (*at, "probes", name))
             for name, probe in spec.probes.items()
-            if probe.runbook is None and (probe.severity == "critical" or (probe.objective is not None and pages(probe.alerting)))
+            if probe.runbook is None
+            and (probe.severity == "critical" or (probe.objective is not None and pages(probe.alerting)))
         ]
         for name, slo in spec.slos.items():
             if slo.runbook is None and pages(slo.alerting):
@@ -1060,6 +1087,8 @@ class _Resolver:
                 (*at, "sli", "freshness", "under"),
                 f"at least {interval * 2}",
             )
+        if isinstance(indicator, sli.Limit):
+            self.check_ranges(indicator.expr, interval, (*at, "sli", "threshold", "expr"))
         if isinstance(indicator, sli.Process) and indicator.measure == "within_sla":
             known: object = context["processes"]
             if indicator.under is None and not (isinstance(known, dict) and known.get(indicator.id)):

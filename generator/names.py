@@ -17,6 +17,7 @@ ERRORS_WINDOW = "slo:sli_errors:sum_window"
 TOTAL_WINDOW = "slo:sli_total:sum_window"
 ERROR_BUDGET = "slo:error_budget:ratio"
 BUDGET_REMAINING = "slo:error_budget_remaining:ratio"
+SLA_REMAINING = "slo:sla_budget_remaining:ratio"
 # What Loki's ruler records of logs and writes to Prometheus.
 LOG_ERRORS = "slo:log_errors:rate"
 LOG_TOTAL = "slo:log_total:rate"
@@ -64,6 +65,12 @@ ALERTMANAGER_TEMPLATES = "/etc/alertmanager/templates/*.tmpl"
 # Grafana's data sources, as grafana/provisioning/datasources names them.
 DATASOURCES = ("prometheus", "loki", "tempo", "alertmanager")
 OVERVIEW_UID = "overview"
+STACK_UID = "stack"
+INCIDENT_UID = "incident"
+DEPLOYMENTS_UID = "deployments"
+SLA_UID = "sla"
+PROBES_UID = "probes"
+ALERTS_UID = "alerts"
 
 
 def error_ratio(window: object) -> str:
@@ -91,6 +98,16 @@ def runbook_uid(service: str) -> str:
     return _uid("runbook", service)
 
 
+def process_uid(service: str, process: str) -> str:
+    """The uid of the page of a service's process. The dot can be in no uid, so that two never make the same one."""
+    return _uid("process", f"{service}.{process}")
+
+
+def uid_is_cut(name: str) -> bool:
+    """Whether a service's name cannot stand in its uids as it is."""
+    return service_uid(name) != f"service-{name}" or runbook_uid(name) != f"runbook-{name}"
+
+
 def _uid(kind: str, name: str) -> str:
     uid = f"{kind}-{name}"
     if re.fullmatch(r"[A-Za-z0-9_-]{1,40}", uid):
@@ -114,6 +131,7 @@ def metric_glossary() -> Iterable[tuple[str, str]]:
         (ERROR_BUDGET, "share of events that may fail (1 - objective), with the SLO's metadata as labels"),
         (LOG_ERRORS, "bad log lines per second, recorded by Loki's ruler"),
         (LOG_TOTAL, "log lines per second of which those are a part, the same"),
+        (SLA_REMAINING, "share of an SLA's error budget left in this calendar month or quarter (UTC), every 5 min"),
         (BUDGET_REMAINING, "share of the error budget left over the SLO's window: 1 untouched, below 0 overspent"),
     )
 

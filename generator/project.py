@@ -39,6 +39,7 @@ DEFAULTS: Mapping[str, str] = MappingProxyType(
         "PROMETHEUS_RETENTION_SIZE": "20GB",
         "LOKI_RETENTION": "30d",
         "TEMPO_RETENTION": "14d",
+        "REDACT_FIELDS": "lgtm_nothing_more",
     }
 )
 

@@ -290,8 +290,8 @@ SECTIONS = (
 _CREDENTIALS = frozenset(
     (
         "access_key", "alert_source_token", "api_key", "api_secret", "app_token", "auth_password", "auth_secret",
-        "bearer_token", "bot_token", "client_secret", "credentials", "key", "password", "routing_key", "secret_key", "service_key", "token",
-        "token_id", "user_key", "webhook_url",
+        "bearer_token", "bot_token", "client_secret", "credentials", "key", "password", "routing_key", "secret_key",
+        "service_key", "token", "token_id", "user_key", "webhook_url",
     )
 )  # fmt: skip
 # These have no file to be read from, and are no secret.

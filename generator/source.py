@@ -24,9 +24,10 @@ Data = None | bool | int | Decimal | str | list["Data"] | dict[str, "Data"]
 
 MAX_BYTES = 8 * 1024 * 1024
 MAX_DEPTH = 60
-# Values of a file, keys among them: what 15,000 SLOs need. Aliases repeat a part, so they count as often as they are
-# used; this bounds what a few nested ones can grow into, and the memory that positions take.
+# Values of a file, keys among them: what 15,000 SLOs need; this bounds the memory that positions take. Those that come
+# out of an alias are counted apart, since a few nested ones can grow into anything.
 MAX_NODES = 400_000
+MAX_REPEATED = 100_000
 # A file below this cannot hold so many values that it has to be counted before it is parsed.
 _SMALL = 512 * 1024
 
@@ -187,6 +188,17 @@ def _load_file(source: Source, path: Path, name: str, *, overlay: bool, seen: tu
                     "include lists files by name or pattern",
                     where,
                     hint="include: [services/*.yaml]",
+                )
+            )
+            continue
+        if "**" in pattern:
+            # From the wrong directory it would walk through a whole disk before it says anything.
+            source.diagnostics.append(
+                Diagnostic(
+                    "missing-include",
+                    "a pattern with ** is not followed",
+                    where,
+                    hint="name each level: services/*.yaml, services/*/*.yaml",
                 )
             )
             continue
@@ -390,7 +402,7 @@ def _too_deep(span: Span) -> Diagnostic:
 
 
 def _too_large(span: Span) -> Diagnostic:
-    message = f"more than {MAX_NODES} values, each alias counted where it is used; the limit is reached here"
+    message = f"more than {MAX_NODES} values, or more than {MAX_REPEATED} that aliases repeat; the limit is reached here"
     return Diagnostic("too-large", message, span, hint="use fewer aliases, or split the file into several projects")
 
 
@@ -462,6 +474,8 @@ class _Builder:
         self.name = name
         self.lines = split_lines(text)
         self.count = 0
+        self.repeated = 0
+        self.built: set[int] = set()
         # The collections that are being built: one that turns up again inside itself would never end.
         self.open: set[int] = set()
 
@@ -475,7 +489,11 @@ class _Builder:
         self.count += 1
         if depth > MAX_DEPTH:
             raise _TooMuch(_too_deep(self.span(node)))
-        if self.count > MAX_NODES:
+        if id(node) in self.built:
+            self.repeated += 1
+        else:
+            self.built.add(id(node))
+        if self.count > MAX_NODES or self.repeated > MAX_REPEATED:
             raise _TooMuch(_too_large(self.span(node)))
         self.source.values[path] = self.span(node)
         if node.tag not in _PLAIN_TAGS:
@@ -554,8 +572,8 @@ class _Builder:
                 continue
             parts = value.value if isinstance(value, SequenceNode) else [value]
             for part in parts:
-                self.count += 1
-                if self.count > MAX_NODES:
+                self.repeated += 1
+                if self.repeated > MAX_REPEATED:
                     raise _TooMuch(_too_large(self.span(value)))
                 if id(part) in self.open:
                     raise _TooMuch(

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import lru_cache
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, GetPydanticSchema, PlainSerializer
@@ -46,18 +47,23 @@ class Duration:
 
     def __str__(self) -> str:
         """In Prometheus's notation, in the largest units that divide it: ``30d``, ``1h30m``, ``200ms``."""
-        rest, out = self.seconds, ""
-        for unit, size in _UNITS[1:]:
-            if unit == "d" and rest % size != 0:
-                continue  # 36h reads better than 1d12h
-            count = rest // size
-            if count:
-                out += f"{int(count)}{unit}"
-                rest -= count * size
-        return out or "0s"
+        return _notation(self.seconds)
 
     def __mul__(self, factor: int) -> Duration:
         return Duration(self.seconds * factor)
+
+
+@lru_cache(maxsize=1024)
+def _notation(seconds: Decimal) -> str:
+    rest, out = seconds, ""
+    for unit, size in _UNITS[1:]:
+        if unit == "d" and rest % size != 0:
+            continue  # 36h reads better than 1d12h
+        count = rest // size
+        if count:
+            out += f"{int(count)}{unit}"
+            rest -= count * size
+    return out or "0s"
 
 
 def plain(value: Decimal) -> str:

@@ -155,7 +155,7 @@ class Node:
 
 
 @lru_cache(maxsize=8)
-def _lines(text: str) -> list[str]:
+def _lines(text: str) -> tuple[str, ...]:
     return split_lines(text)
 
 

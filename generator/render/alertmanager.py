@@ -225,9 +225,8 @@ def _downstream(model: Model, name: str) -> tuple[str, ...]:
     found: set[str] = set()
     waiting = [name]
     while waiting:
-        upstream = waiting.pop()
-        for service in model.services:
-            if upstream in service.depends_on and service.name not in found and service.name != name:
-                found.add(service.name)
-                waiting.append(service.name)
-    return tuple(service.name for service in model.services if service.name in found)
+        for below in model.dependants.get(waiting.pop(), ()):
+            if below not in found and below != name:
+                found.add(below)
+                waiting.append(below)
+    return tuple(service.name for service in model.services if service.name in found) if found else ()

@@ -20,7 +20,17 @@ from decimal import Decimal
 from typing import Any
 
 from generator import names
-from generator.model import DAY, HOUR, BurnWindow, Model, ResolvedAlert, ResolvedProbe, ResolvedService, ResolvedSlo
+from generator.model import (
+    DAY,
+    HOUR,
+    BurnWindow,
+    Model,
+    ResolvedAlert,
+    ResolvedProbe,
+    ResolvedService,
+    ResolvedSla,
+    ResolvedSlo,
+)
 from generator.promql import quote
 from generator.render import Artifact
 from generator.render.yamltext import dump
@@ -80,6 +90,7 @@ def service_groups(model: Model, service: ResolvedService) -> list[dict[str, Any
         slow.append(_slow_rule(service, names.TOTAL_SLOW, names.TOTAL_RATE))
         slow += [_ratio_rule(service, w, ()) for w in windows if w > LONGEST_FAST]
         slow += [_counted_rule(service, record, source) for record, source, _, _ in _WINDOW_SUMS]
+        slow += [_sla_rule(service, slo, slo.sla) for slo in service.slos if slo.sla is not None]
         slow += _burn_alerts(model, service, "warning")
         groups.append(_group(f"{service.name}:slo", STEP, fast))
         groups.append(_group(f"{service.name}:slo:slow", SLOW_STEP, slow))
@@ -188,6 +199,7 @@ _WINDOW_SUMS = (
 )
 # Three turns of the slow tier: one that is missed leaves the budget a little behind, and does not hide it.
 _COUNTED_REACH = SLOW_STEP * 3
+_LONG_AGO = (HOUR, HOUR * 9, DAY, HOUR * 61, DAY * 7)
 
 
 def _counted_rule(service: ResolvedService, record: str, source: str) -> Rule:
@@ -222,9 +234,29 @@ def _remaining_rule(service: ResolvedService) -> Rule:
     ratio = f"{names.ERRORS_WINDOW}{selector} / ({names.TOTAL_WINDOW}{selector} > 0)"
     left = f"1 - {ratio} / on (service, slo) group_left () {names.ERROR_BUDGET}{selector}"
     # After a long outage of Prometheus itself the last minutes are no budget of 30 days: wait for the slow tier. Whether
-    # there was anything before is asked every 7 h, which is another hour each day: a machine off at night is no new one.
-    known = f"last_over_time({counted}[30d:7h]) unless last_over_time({counted}[{_COUNTED_REACH}])"
+    # there was anything before is asked at moments of several days and hours: a machine that is off at night is no new one.
+    before = " or ".join(f"{counted} offset {ago}" for ago in _LONG_AGO)
+    known = f"({before}) unless last_over_time({counted}[{_COUNTED_REACH}])"
     return {"record": names.BUDGET_REMAINING, "expr": f"({left})\nunless on (service, slo) ({known})\n"}
+
+
+def _sla_rule(service: ResolvedService, slo: ResolvedSlo, sla: ResolvedSla) -> Rule:
+    """What is left of a promise to customers, which begins anew with each calendar month or quarter, in UTC."""
+    counted = _selector(service, slo=sla.slo)
+    # `@ end()` is this evaluation, where time() is each step of the months before it.
+    now = f"timestamp({names.ERROR_BUDGET}{counted} @ end())"
+    step = "vector(time())"
+    if sla.period == "quarter":
+        same, reach = f"floor((month({step}) - 1) / 3) == scalar(floor((month({now}) - 1) / 3))", DAY * 92
+    else:
+        same, reach = f"month({step}) == scalar(month({now}))", DAY * 31
+
+    def events(series: str) -> str:
+        return f"sum by (service) (sum_over_time(({series}{counted} and on () ({same}))[{reach}:{SLOW_STEP}]))"
+
+    expr = f"1 - {events(names.ERRORS_SLOW)}\n/ ({events(names.TOTAL_SLOW)} > 0)\n/ {plain(sla.budget)}\n"
+    labels = {"service": service.name, "slo": slo.name, "objective": percent(sla.objective), "period": sla.period}
+    return {"record": names.SLA_REMAINING, "expr": expr, "labels": labels}
 
 
 def _burn_alerts(model: Model, service: ResolvedService, severity: str) -> list[Rule]:

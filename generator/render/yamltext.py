@@ -20,6 +20,18 @@ class _Writer(_Dumper):  # type: ignore[misc]
     def ignore_aliases(self, data: Any) -> bool:
         return True
 
+    def represent_data(self, data: Any) -> Any:
+        # The common types directly: PyYAML's own way through its tables takes most of the time of a large file.
+        kind = type(data)
+        if kind is str:
+            return yaml.ScalarNode("tag:yaml.org,2002:str", data, style="|" if "\n" in data else None)
+        if kind is dict:
+            pairs = [(self.represent_data(key), self.represent_data(value)) for key, value in data.items()]
+            return yaml.MappingNode("tag:yaml.org,2002:map", pairs, flow_style=False)
+        if kind is list:
+            return yaml.SequenceNode("tag:yaml.org,2002:seq", [self.represent_data(v) for v in data], flow_style=False)
+        return super().represent_data(data)
+
 
 def _text(dumper: Any, value: str) -> Any:
     style = "|" if "\n" in value else None

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+
 from bench.replay import Counter, Promtool, load, replay
 from bench.traffic import HOUR, SHOP, during, http, steady
-
 from generator.render import rules
 
 FULL = """
@@ -58,7 +58,7 @@ def alert(name: str, at: str, *expected: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_a_page_says_who_what_how_much_is_left_and_where_to_go(promtool: Promtool) -> None:
-    store = Counter("store_up{job=\"store\"}", [1.0] * 481)
+    store = Counter('store_up{job="store"}', [1.0] * 481)
     inputs = [*http(2 * HOUR, steady(10), steady(0.02), start=1000), store]
     labels = {
         "service": "shop",

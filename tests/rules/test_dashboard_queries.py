@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 import yaml
-from bench.replay import Counter, Promtool, load
 
+from bench.replay import Counter, Promtool, load
 from generator.model import Model
 from generator.render import dashboards, rules
 from generator.render.dashboards import ask

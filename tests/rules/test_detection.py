@@ -2,31 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
+
 from bench.replay import STEP, Promtool, Recorded, load
+from bench.speed import BEGIN, BUDGET, raw_rules
 from bench.traffic import HOUR, SHOP, during, http, steady
-
 from generator.render import rules
-
-BUDGET = 0.001
-CRITICAL = ((14.4, "1h", "5m"), (6, "6h", "30m"))
-# Long enough that the six hours are full, but for those outages that no such window decides about.
-BEGIN = 6 * HOUR + 600
-
-
-def raw_rules(name: str, windows: tuple[tuple[float, str, str], ...]) -> dict[str, Any]:
-    """The alert as the SRE Workbook writes it: each window a rate over the raw counters."""
-
-    def ratio(window: str) -> str:
-        return (
-            f'(sum(rate(http_requests_total{{job="shop",code=~"5.."}}[{window}])) '
-            f'/ sum(rate(http_requests_total{{job="shop"}}[{window}])))'
-        )
-
-    parts = [f"({ratio(long)} > {f} * {BUDGET} and {ratio(short)} > {f} * {BUDGET})" for f, long, short in windows]
-    return {"name": name, "interval": "30s", "rules": [{"alert": name, "expr": " or ".join(parts)}]}
 
 
 def both(promtool: Promtool, share: float, length: int, *, offset: int = 0, extra: int = HOUR) -> Recorded:
@@ -35,7 +16,7 @@ def both(promtool: Promtool, share: float, length: int, *, offset: int = 0, extr
     fast = [g for g in rules.service_groups(load(SHOP), service) if not g["name"].endswith(":slow")]
     until = BEGIN + length + extra
     inputs = http(until, steady(100), during(BEGIN, BEGIN + length, share), offset=offset, start=10_000)
-    return promtool.evaluate([*fast, raw_rules("Raw", CRITICAL)], inputs, until, interval=5)
+    return promtool.evaluate([*fast, raw_rules("Raw")], inputs, until, interval=5)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from bench.exact import Exactness, measure
 from bench.history import SERVICES, Plan
 from bench.server import running
@@ -17,7 +18,7 @@ def found(prometheus_image: str) -> dict[str, Exactness]:
 @pytest.mark.parametrize("service", SERVICES)
 def test_the_budget_is_that_of_the_events(found: dict[str, Exactness], service: str) -> None:
     one = found[service]
-    print(f"{service}: watched {one.watched:.4%}, ours {one.ours:.4%}, averaged {one.averaged:.4%}")  # noqa: T201
+    print(f"{service}: watched {one.watched:.4%}, ours {one.ours:.4%}, averaged {one.averaged:.4%}")
     assert one.ours == pytest.approx(one.watched, abs=0.001)
     # What happened while Prometheus itself was away, for 4 h 34 min in all, is known to nobody.
     assert one.ours == pytest.approx(one.truth, abs=0.003)

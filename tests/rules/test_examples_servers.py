@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import io
+import json
 import tarfile
 import time
 from collections.abc import Iterator, Mapping
@@ -15,8 +16,8 @@ import pytest
 import requests
 import yaml
 from docker.models.containers import Container
-from bench.replay import Promtool, load
 
+from bench.replay import Promtool, load
 from generator import images, model, render
 from generator.model import Model
 from generator.project import Project
@@ -242,15 +243,16 @@ def test_messages_say_what_to_do(server: Alertmanager) -> None:
         "commonLabels": {"severity": "critical", "service": "shop"}, "commonAnnotations": {},
         "alerts": [
             {
-                "status": "firing", "startsAt": "2026-11-21T10:00:00Z", "endsAt": "0001-01-01T00:00:00Z", "fingerprint": f"{i}",
+                "status": "firing", "startsAt": "2026-11-21T10:00:00Z", "endsAt": "0001-01-01T00:00:00Z",
+                "fingerprint": f"{i}",
                 "labels": {"alertname": "A", "severity": "critical", "service": "shop", "owner": "team-a"},
-                "annotations": {"summary": f"Shop: pay{i} fails for 5% of events", "description": "Promised is 99.9% <over> 30d.",
+                "annotations": {"summary": f"Shop: pay{i} fails for 5% of events", "description": "Promised is 99.9% <over>.",
                                 "budget_left": "41%", "runbook_url": "http://g/r", "dashboard_url": "http://g/d"},
             }
             for i in range(2)
         ],
     }  # fmt: skip
-    server.put({**TEMPLATES, "data.json": __import__("json").dumps(data)})
+    server.put({**TEMPLATES, "data.json": json.dumps(data)})
     for template in ("lgtm.title", "lgtm.text", "lgtm.slack.text", "lgtm.markdown", "lgtm.telegram", "lgtm.email.html"):
         command = [
             "/bin/amtool", "template", "render", "--template.glob=/etc/alertmanager/templates/*.tmpl",
@@ -260,7 +262,7 @@ def test_messages_say_what_to_do(server: Alertmanager) -> None:
         said = output.decode()
         assert code == 0, said
         if template == "lgtm.title":
-            assert said.strip() == "CRITICAL: shop: 2 alerts"
+            assert said.strip() == "CRITICAL: 2 alerts, the first: Shop: pay0 fails for 5% of events"
             continue
         for part in ("pay0", "pay1", "Promised is 99.9%", "41%", "http://g/r", "http://g/d"):
             assert part in said, (template, part, said)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from bench.replay import Counter, Promtool, load
 
+from bench.replay import Counter, Promtool, load
 from generator import sli
 from generator.render import rules
 

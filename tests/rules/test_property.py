@@ -6,6 +6,7 @@ from itertools import accumulate
 
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
+
 from bench.replay import STEP, Promtool, replay
 from bench.traffic import SHOP, http
 

@@ -6,6 +6,7 @@ import math
 from dataclasses import replace
 
 import pytest
+
 from bench.replay import Counter, Promtool, Recorded, replay
 from bench.traffic import HOUR, SHOP, during, http, steady
 

@@ -173,11 +173,11 @@ def test_the_first_route_whose_conditions_hold_gets_the_alert(seed: int) -> None
     chosen = dice.sample(CHOICES, dice.randint(1, 6))
     found = load(ROUTING.replace("ROUTES", "\n".join(f"    - {route}" for route in chosen)))
     config = alertmanager.configuration(found)
-    moments = [
-        dt.datetime(2026, 11, 25, tzinfo=dt.UTC) + dt.timedelta(minutes=dice.randrange(15 * 24 * 60)) for _ in range(60)
-    ]
+    moments = [dt.datetime(2026, 11, 25, tzinfo=dt.UTC) + dt.timedelta(minutes=dice.randrange(15 * 24 * 60)) for _ in range(60)]
     # The edges, where mistakes are made.
-    moments += [dt.datetime(2026, 12, d, h, m, tzinfo=dt.UTC) for d, h, m in itertools.product((1, 2, 5, 6), (21, 22, 3), (0, 59))]
+    moments += [
+        dt.datetime(2026, 12, d, h, m, tzinfo=dt.UTC) for d, h, m in itertools.product((1, 2, 5, 6), (21, 22, 3), (0, 59))
+    ]
     for _, labels in alert_labels(found):
         for now in moments:
             assert told(config, labels, now) == wanted(found, labels, now), (chosen, labels, now)

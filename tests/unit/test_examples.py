@@ -78,9 +78,9 @@ def test_whoever_is_paged_finds_a_runbook(name: str) -> None:
         for one in (*s.alerts, *s.probes, *s.slos):
             pages = "critical" in one.burn if isinstance(one, ResolvedSlo) else one.severity == "critical"
             book = one.runbook or s.runbook
-            assert not pages or (book and book.symptoms and book.diagnosis and book.causes and book.recovery and book.escalation), (
-                f"{s.name}/{one.name}"
-            )
+            assert not pages or (
+                book and book.symptoms and book.diagnosis and book.causes and book.recovery and book.escalation
+            ), f"{s.name}/{one.name}"
 
 
 # --- 1. AxCouncil ----------------------------------------------------------------------------------------------------
@@ -160,7 +160,9 @@ def test_axcouncil_check(name: str, path: str, interval: str, slower_than: str |
 
 
 def test_axcouncil_panels() -> None:
-    titles = " ".join(f"{p.title} {' '.join(e.replace('( ', '(') for e in p.exprs)}" for p in service(load("axcouncil"), "council-api").panels)
+    titles = " ".join(
+        f"{p.title} {' '.join(e.replace('( ', '(') for e in p.exprs)}" for p in service(load("axcouncil"), "council-api").panels
+    )
     for wanted in ("(0.5,", "0.95", "0.99", "Success rate", "process_stage_duration_seconds"):
         assert wanted in titles
 
@@ -295,11 +297,15 @@ def test_greenstack_panels() -> None:
             "Uploads by type", "Parameters parsed", "Tickets by priority", "Analysis runs by result", "Active users",
             "Duration of parsing",
         ],
-        "Error tracking": ["Errors by endpoint", "Ten most frequent errors", "Failed uploads by reason", "Database errors", "5xx"],
+        "Error tracking": [
+            "Errors by endpoint", "Ten most frequent errors", "Failed uploads by reason", "Database errors", "5xx",
+        ],
     }  # fmt: skip
     for group, titles in wanted.items():
         assert set(titles) <= {p.title for p in panels if p.group == group}
-    assert {"(0.5,", "(0.95,", "(0.99,"} <= {q for p in panels for e in p.exprs for q in ("(0.5,", "(0.95,", "(0.99,") if q in e.replace("( ", "(")}
+    assert {"(0.5,", "(0.95,", "(0.99,"} <= {
+        q for p in panels for e in p.exprs for q in ("(0.5,", "(0.95,", "(0.99,") if q in e.replace("( ", "(")
+    }
 
 
 def test_greenstack_has_ten_runbooks_and_a_drill() -> None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from generator import model, receivers, source
+from generator import apply, model, receivers, secrets, source
+from generator.errors import LgtmError
 from generator.model import Result
+from generator.project import Project
 from generator.receivers import SECTIONS, Receiver
 from generator.render import alertmanager
 from generator.render.yamltext import dump
@@ -82,12 +86,12 @@ def configuration(kind: str, written: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize("kind", receivers.KINDS)
 def test_a_receiver_becomes_a_block(kind: str) -> None:
-    written, section, block, secrets = CASES[kind]
+    written, section, block, needed = CASES[kind]
     (made,) = configuration(kind, written)[section]
     assert block.items() <= made.items()
     found = load(kind, written).model
     assert found is not None
-    assert found.routing.secrets() == secrets
+    assert found.routing.secrets() == needed
 
 
 @pytest.mark.parametrize("kind", receivers.KINDS)
@@ -184,9 +188,6 @@ routing:
 
 
 def test_every_template_that_a_receiver_names_exists() -> None:
-    import re
-    from pathlib import Path
-
     text = (Path(__file__).parents[2] / "alertmanager" / "templates" / "lgtm.tmpl").read_text(encoding="utf-8")
     defined = set(re.findall(r'define "([^"]+)"', text))
     used = set()
@@ -202,3 +203,14 @@ def test_every_kind_has_fields_with_examples() -> None:
         assert cls.__doc__
         assert kind == "alertmanager" or all(f.description and f.examples for f in cls.model_fields.values()), kind
     assert "msteamsv2" in SECTIONS
+
+
+def test_a_secret_of_the_environment_is_read_when_it_is_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    project = Project.load(tmp_path)
+    monkeypatch.setenv("TELEGRAM_TOKEN", "12:ab")
+    assert secrets.read(project, "env.TELEGRAM_TOKEN") == b"12:ab"
+    monkeypatch.delenv("TELEGRAM_TOKEN")
+    with pytest.raises(LgtmError, match="TELEGRAM_TOKEN"):
+        secrets.read(project, "env.TELEGRAM_TOKEN")
+    with pytest.raises(LgtmError, match="TELEGRAM_TOKEN"):
+        apply.read_secrets(project, {"alertmanager": ["env.TELEGRAM_TOKEN"]})

@@ -65,6 +65,10 @@ def test_configured_fields() -> None:
     }
     body = json.dumps({"patient": {"diagnosis": "flu"}, "padding": "x" * 200})
     assert "flu" not in redact.text(body)
+    assert redact.text('{"diagnosis": ["flu", "cold"]}') == f'{{"diagnosis": "{MASK}"}}'
+    assert redact.text("saved with birth-place=Ulm and diagnosis: flu, city=Ulm") == (
+        f"saved with birth-place={MASK} and diagnosis: {MASK}, city=Ulm"
+    )
 
 
 def test_it_can_be_switched_off() -> None:

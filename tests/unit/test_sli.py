@@ -10,12 +10,12 @@ from typing import Any
 
 import promql_parser as pp
 import pytest
+from lgtm_instrumentation.runtime import DURATION_BOUNDS
 
 from generator import model, names, sli, source
 from generator.model import ResolvedSlo, Result
 from generator.render import loki_rules
 from generator.units import Duration
-from lgtm_instrumentation.runtime import DURATION_BOUNDS
 
 # One way to write each kind, by kind.
 WRITTEN = {

@@ -1,12 +1,29 @@
-"""Grafana's dashboards, from the Model: an overview, a page for each service, and a runbook for each service."""
+"""Grafana's dashboards, from the Model.
+
+An overview, a page and a runbook for each service, a page for each process, and what all services share: incidents,
+deployments, probes, the SLA report, alert quality, the stack itself.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
 
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
 from generator.model import Model
 from generator.render import Artifact
-from generator.render.dashboards import overview, runbook, service
+from generator.render.dashboards import (
+    alerts,
+    contract,
+    deployments,
+    incident,
+    overview,
+    probes,
+    process,
+    runbook,
+    service,
+    stack,
+)
 from generator.render.dashboards.inspect import Query, panels, queries
 from generator.render.dashboards.style import encoded
 
@@ -17,7 +34,21 @@ __all__ = ["FOLDER", "Query", "panels", "queries", "render"]
 
 def render(model: Model) -> list[Artifact]:
     """Every dashboard as a file named after its uid, sorted by path."""
-    pages: list[Dashboard] = [overview.render(model)]
+    return sorted(Artifact(f"{FOLDER}/{page.uid}.json", encoded(page)) for page in _pages(model))
+
+
+def _pages(model: Model) -> Iterator[Dashboard]:
+    # One at a time: a page takes several times the memory of its text.
+    yield overview.render(model)
+    yield stack.render()
+    yield incident.render()
+    yield deployments.render()
+    yield alerts.render()
+    for page in (contract.render(model), probes.render(model)):
+        if page is not None:
+            yield page
     for one in model.services:
-        pages += [service.render(model, one), runbook.render(model, one)]
-    return sorted(Artifact(f"{FOLDER}/{page.uid}.json", encoded(page)) for page in pages)
+        yield service.render(model, one)
+        yield runbook.render(model, one)
+        for part in one.processes:
+            yield process.render(model, one, part)

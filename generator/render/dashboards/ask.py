@@ -7,9 +7,10 @@ over more than an hour.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from decimal import Decimal
 
-from generator import names, promql
+from generator import deploy, names, promql
 from generator.model import BurnWindow, Model, ResolvedService, ResolvedSlo
 from generator.promql import quote
 from generator.sli import Latency
@@ -120,9 +121,8 @@ def targets(expr: str, model: Model) -> str:
     for label, uid in (("dashboard", names.service_uid), ("runbook", names.runbook_uid)):
         prefix = uid("x").removesuffix("x")
         expr = f'label_replace({expr}, "{label}", "{prefix}$1", "service", "(.*)")'
-        for service in model.services:
-            if uid(service.name) != prefix + service.name:
-                expr = f'label_replace({expr}, "{label}", "{uid(service.name)}", "service", "{_literal(service.name)}")'
+        for name in model.cut_names:
+            expr = f'label_replace({expr}, "{label}", "{uid(name)}", "service", "{_literal(name)}")'
     return expr
 
 
@@ -305,3 +305,491 @@ def telemetry_name(service: ResolvedService) -> str:
     """The service.name under which a service logs and traces: its job's last part, or its own name."""
     match: Mapping[str, str] = service.match
     return (match.get("service_name") or match.get("job") or service.name).rpartition("/")[2] or service.name
+
+
+# --- the stack itself ---------------------------------------------------------------------------------------------
+
+# The servers, by the job that scrapes them.
+SERVERS = ("prometheus", "alertmanager", "loki", "tempo", "collector", "blackbox", "grafana")
+_SERVER = where(job=any_of(SERVERS))
+_SIGNALS = ("log_records", "metric_points", "spans")
+# How often a rule group is evaluated late or not at all matters within this time.
+RECENT = "15m"
+
+
+def server_up() -> str:
+    """1 while a server can be scraped, else 0, by job."""
+    return f"min by (job) (up{_SERVER})"
+
+
+def server_memory() -> str:
+    """Bytes of memory that each server has in use."""
+    # The collector names it otherwise.
+    return f"max by (job) (process_resident_memory_bytes{_SERVER}) or max by (job) (otelcol_process_memory_rss_bytes{_SERVER})"
+
+
+def server_memory_share() -> str:
+    """Memory in use as a share of what the server is told to keep to; where it is told nothing, nothing.
+
+    As Go counts it for GOMEMLIMIT: resident memory has mapped files too, which the kernel takes back.
+    """
+    told = f"(max by (job) (go_gc_gomemlimit_bytes{_SERVER}) < 1e15)"
+    return f"max by (job) (go_memstats_sys_bytes{_SERVER} - go_memstats_heap_released_bytes{_SERVER}) / {told}"
+
+
+def server_cpu() -> str:
+    """Processors that each server keeps busy."""
+    one, other = (f"max by (job) (rate({m}{_SERVER}[{RAW_RANGE}]))" for m in _CPU)
+    return f"{one} or {other}"
+
+
+_CPU = ("process_cpu_seconds_total", "otelcol_process_cpu_seconds_total")
+
+
+def server_started() -> str:
+    """When each server started, in milliseconds."""
+    uptime = f"max by (job) (time() - otelcol_process_uptime_seconds_total{_SERVER})"
+    return f"(max by (job) (process_start_time_seconds{_SERVER}) or {uptime}) * 1000"
+
+
+def taken_in(signal: str) -> str:
+    """What arrives per second: ``samples``, ``log_bytes``, ``span_bytes``, or a signal of the collector."""
+    metric = {
+        "samples": "prometheus_tsdb_head_samples_appended_total",
+        "log_bytes": "loki_distributor_bytes_received_total",
+        "span_bytes": "tempo_distributor_bytes_received_total",
+    }.get(signal, f"otelcol_receiver_accepted_{signal}_total")
+    return f"sum(rate({metric}[{RAW_RANGE}]))"
+
+
+def queue_share() -> str:
+    """How full the collector's queues are, by exporter."""
+    return "max by (exporter) (otelcol_exporter_queue_size) / max by (exporter) (otelcol_exporter_queue_capacity)"
+
+
+# What is lost, by who loses it. Most of these counters appear only once something is.
+LOSSES: Mapping[str, tuple[str, ...]] = {
+    "Services drop telemetry": ("telemetry_dropped_total",),
+    "Collector: its queue is full": tuple(f"otelcol_exporter_enqueue_failed_{s}_total" for s in _SIGNALS),
+    "Collector refuses, for memory": tuple(f"otelcol_receiver_refused_{s}_total" for s in _SIGNALS),
+    "Collector: a server refuses for good": tuple(f"otelcol_exporter_send_failed_{s}_total" for s in _SIGNALS),
+    "Loki discards lines": ("loki_discarded_samples_total",),
+    "Tempo discards spans": ("tempo_discarded_spans_total",),
+    "Prometheus discards samples": (
+        "prometheus_target_scrapes_exceeded_sample_limit_total",
+        "prometheus_target_scrapes_sample_duplicate_timestamp_total",
+        "prometheus_target_scrapes_sample_out_of_bounds_total",
+        "prometheus_tsdb_too_old_samples_total",
+    ),
+    "Prometheus drops alerts": ("prometheus_notifications_dropped_total",),
+    "Notifications fail": ("alertmanager_notifications_failed_total",),
+}
+
+
+def lost(what: str) -> str:
+    """What is lost per second; 0 where nothing is."""
+    return " + ".join(f"(sum(rate({metric}[{RAW_RANGE}])) or vector(0))" for metric in LOSSES[what])
+
+
+def lost_recently() -> str:
+    """How much was lost in the last quarter of an hour."""
+    metrics = [metric for group in LOSSES.values() for metric in group]
+    return " + ".join(f"(sum(increase({metric}[{RECENT}])) or vector(0))" for metric in metrics)
+
+
+def rule_time(number: int = 5) -> str:
+    """The rule groups that took the largest part of their interval lately, as that part."""
+
+    def share(took: str, when: str = "") -> str:
+        return f"max by (rule_group) ({took}) / max by (rule_group) (prometheus_rule_group_interval_seconds{when})"
+
+    metric = "prometheus_rule_group_last_duration_seconds"
+    slowest = f"topk({number}, {share(f'max_over_time({metric}[1h] @ end())', ' @ end()')})"
+    return f'label_replace({share(metric)} and on (rule_group) {slowest}, "group", "$1", "rule_group", ".*;(.+)")'
+
+
+def rule_trouble() -> tuple[tuple[str, str], ...]:
+    """Name and query of each way in which rules go wrong, per second."""
+    return (
+        ("Evaluations that fail", f"sum(rate(prometheus_rule_evaluation_failures_total[{RAW_RANGE}]))"),
+        ("Evaluations that are late", f"sum(rate(prometheus_rule_group_iterations_missed_total[{RAW_RANGE}]))"),
+        ("Loki's that fail", f"sum(rate(loki_prometheus_rule_evaluation_failures_total[{RAW_RANGE}]))"),
+    )
+
+
+def rules_failing() -> str:
+    """How many evaluations of rules failed or were left out lately."""
+    metrics = ("prometheus_rule_evaluation_failures_total", "prometheus_rule_group_iterations_missed_total")
+    return " + ".join(f"(sum(increase({metric}[{RECENT}])) or vector(0))" for metric in metrics)
+
+
+_DISK = "loki_ingester_wal_disk_usage_percent"  # a share from 0 to 1, whatever its name says
+_REAL = where(fstype=Like("ext.*|xfs|btrfs|zfs|apfs"))
+
+
+def disk_used() -> str:
+    """The share of the disk that is used: of the one with Loki's data, and of each where node-exporter runs."""
+    by_mount = f"(1 - node_filesystem_avail_bytes{_REAL} / node_filesystem_size_bytes{_REAL})"
+    return f'max by (mountpoint) (label_replace({_DISK}, "mountpoint", "of the data", "", "") or {by_mount})'
+
+
+def disk_lasts() -> str:
+    """Seconds until the disk with Loki's data is full, at the pace of the last hour; nothing where it does not fill."""
+    return f"min((1 - {_DISK}) / (deriv({_DISK}[1h]) > 1e-9))"
+
+
+def kept() -> tuple[tuple[str, str], ...]:
+    """Name and query of how long each kind of telemetry is kept, in seconds; Loki says it in a label."""
+    return (
+        ("Metrics", "max(prometheus_tsdb_retention_limit_seconds)"),
+        ("Traces", 'max(tempo_limits_defaults{limit_name="block_retention"}) / 1e9'),
+    )
+
+
+def logs_kept() -> str:
+    """A series for each length of time that logs are kept, in its label ``retention_hours``."""
+    return "count by (retention_hours) (loki_distributor_bytes_received_total)"
+
+
+def logs_deleted() -> str:
+    """When Loki last deleted what is too old, in milliseconds."""
+    return "max(loki_compactor_apply_retention_last_successful_run_timestamp_seconds) * 1000"
+
+
+def stored_bytes() -> tuple[tuple[str, str], ...]:
+    """Name and query of what lies on disk, in bytes."""
+    prometheus = ("storage_blocks_bytes", "wal_storage_size_bytes", "head_chunks_storage_size_bytes")
+    return (
+        ("Prometheus", " + ".join(f"max(prometheus_tsdb_{part})" for part in prometheus)),
+        ("Tempo", "sum(tempodb_backend_bytes_total)"),
+        ("Loki, stored since its start", "sum(loki_ingester_chunk_stored_bytes_total)"),
+    )
+
+
+def series_held() -> str:
+    """Series that Prometheus holds in memory."""
+    return "max(prometheus_tsdb_head_series)"
+
+
+def notified(*, failed: bool = False) -> str:
+    """Notifications per minute, by kind of receiver."""
+    metric = "alertmanager_notifications_failed_total" if failed else "alertmanager_notifications_total"
+    # Alertmanager counts every kind that it knows from 0.
+    return f"sum by (integration) (rate({metric}[{RAW_RANGE}])) * 60 > 0"
+
+
+# --- processes ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Runs:
+    """The executions of one process of a service, as queries. Reads raw counters."""
+
+    match: Mapping[str, str]
+    process: str
+    telemetry: str
+    spans: bool = False
+
+    def _labels(self, **more: str) -> str:
+        match = {"service": self.telemetry} if self.spans else self.match
+        return where(**match, process_id=self.process, **more)
+
+    def _counted(self, **more: str) -> str:
+        if self.spans:
+            # Stages carry the process's id too, but only the process's own span has a status.
+            return "traces_spanmetrics_calls_total" + self._labels(**{"process_status": Like(".+"), **more})
+        return "process_executions_total" + self._labels(**more)
+
+    def rate(self, by: str = "", window: str = RAW_RANGE, **more: str) -> str:
+        """Executions per second."""
+        grouped = f" by ({by})" if by else ""
+        return f"sum{grouped} (rate({self._counted(**more)}[{window}]))"
+
+    def share(self, status: str, by: str = "", window: str = RAW_RANGE) -> str:
+        """The share of executions with a status, 0 where there is none of it; ``failed`` is all but success."""
+        wanted = {"process_status": Like("error|timeout") if status == "failed" else status}
+        every = self.rate(by, window)
+        return f"({self.rate(by, window, **wanted)} or 0 * {every}) / ({every} > 0)"
+
+    def quantile(self, quantile: str, window: str = RAW_RANGE) -> str:
+        """A percentile of the duration in seconds."""
+        if self.spans:
+            labels = self._labels(process_status=Like(".+"))
+            return f"histogram_quantile({quantile}, sum (rate(traces_spanmetrics_latency{labels}[{window}])))"
+        buckets = f"rate(process_execution_duration_seconds_bucket{self._labels()}[{window}])"
+        return f"histogram_quantile({quantile}, sum by (le) ({buckets}))"
+
+    def stage_time(self, stage: str = "") -> str:
+        """Seconds that an execution spends in a stage, or in each."""
+        labels = self._labels(process_stage=stage)
+        spent = f"sum by (process_stage) (rate(process_stage_duration_seconds_sum{labels}[{RAW_RANGE}]))"
+        return f"{spent} / on () group_left () (sum (rate(process_executions_total{self._labels()}[{RAW_RANGE}])) > 0)"
+
+    def stage_quantile(self, quantile: str) -> str:
+        """A percentile of the time in each stage in seconds."""
+        buckets = f"rate(process_stage_duration_seconds_bucket{self._labels()}[{RAW_RANGE}])"
+        return f"histogram_quantile({quantile}, sum by (process_stage, le) ({buckets}))"
+
+    def _ended(self) -> str:
+        return f'{{service_name={quote(self.telemetry)}}} | event="process.finished" | process_id={quote(self.process)}'
+
+    def errors_by_type(self) -> str:
+        """LogQL: executions that did not succeed, by the error's type, in each step."""
+        return f'sum by (error_type) (count_over_time({self._ended()} | process_status!="success" [$__auto]))'
+
+    def errors_by_company(self, *, failed: bool = True) -> str:
+        """LogQL: executions that did not succeed, or all, by company, over the range."""
+        only = ' | process_status!="success"' if failed else ""
+        return f'sum by (company_id) (count_over_time({self._ended()}{only} | company_id!="" [$__range]))'
+
+    def error_lines(self) -> str:
+        """LogQL: lines at level error or above that an execution wrote."""
+        return f"{error_logs(self.telemetry)} | process_id={quote(self.process)}"
+
+    def traces(self, condition: str) -> str:
+        """TraceQL: executions that meet a condition on their span."""
+        own = f"resource.service.name = {quote(self.telemetry)} && span.process.id = {quote(self.process)}"
+        return f"{{ {own} && span.process.status != nil && {condition} }} | {_TOLD}"
+
+    def failed(self) -> str:
+        """TraceQL: executions that did not succeed."""
+        return self.traces('span.process.status != "success"')
+
+    def slower(self, longer: Duration) -> str:
+        """TraceQL: executions that took longer."""
+        return self.traces(f"duration > {plain(longer.seconds * 1000)}ms")
+
+
+# Without the hint a search returns any that match, not the newest.
+_TOLD = "select(span.company.id, span.process.id, span.process.status, span.error.type) with (most_recent=true)"
+
+
+def process_figures(service: ResolvedService) -> tuple[str, str, str]:
+    """Executions per second, the share that fails and the 95th percentile of each of a service's processes.
+
+    Over five minutes, with the label ``dashboard``: the uid of its page.
+    """
+    ids = any_of(process.id for process in service.processes)
+    labels = where(**service.match, process_id=ids)
+    bad = where(**service.match, process_id=ids, process_status=Like("error|timeout"))
+    rate = f"sum by (process_id) (rate(process_executions_total{labels}[{RAW_RANGE}]))"
+    failed = f"sum by (process_id) (rate(process_executions_total{bad}[{RAW_RANGE}]))"
+    buckets = f"rate(process_execution_duration_seconds_bucket{labels}[{RAW_RANGE}])"
+    made = (
+        rate,
+        f"({failed} or 0 * {rate}) / ({rate} > 0)",
+        f"histogram_quantile(0.95, sum by (process_id, le) ({buckets}))",
+    )
+
+    def told(expr: str) -> str:
+        for process in service.processes:
+            uid = names.process_uid(service.name, process.id)
+            expr = f'label_replace({expr}, "dashboard", "{uid}", "process_id", "{_literal(process.id)}")'
+        return expr
+
+    return told(made[0]), told(made[1]), told(made[2])
+
+
+# --- incidents: the variables are Grafana's text boxes, and an empty one narrows nothing --------------------------
+
+
+def _begins(box: str) -> str:
+    # In backticks, because what :regex escapes is no escape between quotes.
+    return f"=~`${{{box}:regex}}.*`"
+
+
+def incident_lines(condition: str = "") -> str:
+    """LogQL: the lines about what the reader looks for."""
+    wanted = "".join(
+        f" | {label}{_begins(box)}"
+        for label, box in (("company_id", "company"), ("process_id", "process"), ("request_id", "request"))
+    )
+    return f'{{service_name=~".+"}}{wanted}{condition}'
+
+
+def incident_story() -> str:
+    """LogQL: those of the trace that was chosen, if one was."""
+    # Tempo leaves out leading zeros of a trace's id.
+    return incident_lines(" | trace_id=~`0*${trace:regex}.*`")
+
+
+def incident_errors() -> str:
+    """LogQL: those at level error or above."""
+    return incident_lines(f' | detected_level=~"{_ERROR_LEVELS}"')
+
+
+def incident_runs(by: str = "", span: str = "$__auto") -> str:
+    """LogQL: executions that ended in each step or over the range, by labels."""
+    return f"sum by ({by}) (count_over_time({incident_lines(_RAN)} [{span}]))"
+
+
+_RAN = ' | event="process.finished"'
+
+
+def incident_failures(by: str = "") -> str:
+    """LogQL: executions over the range that did not succeed, by labels."""
+    grouped = f" by ({by})" if by else ""
+    return f'sum{grouped} (count_over_time({incident_lines(_RAN)} | process_status!="success" [$__range]))'
+
+
+def incident_total() -> str:
+    """LogQL: executions over the range."""
+    return f"sum (count_over_time({incident_lines(_RAN)} [$__range]))"
+
+
+def incident_error_count() -> str:
+    """LogQL: lines at level error or above over the range."""
+    return f"sum (count_over_time({incident_errors()} [$__range]))"
+
+
+def incident_companies() -> str:
+    """LogQL: how many companies had an execution that did not succeed."""
+    return f"count ({incident_failures('company_id')})"
+
+
+def incident_executions(*, failed: bool) -> str:
+    """TraceQL: executions of what the reader looks for, those that failed or all."""
+    wanted = "".join(
+        f" && (span.{name} {_begins(box)} || `${{{box}}}` = ``)"
+        for name, box in (("company.id", "company"), ("process.id", "process"), ("request.id", "request"))
+    )
+    status = '!= "success"' if failed else "!= nil"
+    return f"{{ span.process.status {status}{wanted} }} | {_TOLD}"
+
+
+def all_alerts() -> str:
+    """1 while an alert fires."""
+    return 'max by (alertname, service, slo, probe, severity) (ALERTS{alertstate="firing",severity!="none"})'
+
+
+# --- deployments --------------------------------------------------------------------------------------------------
+
+
+def deployments(range_: str = "30d") -> str:
+    """When each deployment started, succeeded or failed, in milliseconds."""
+    told = "service, version, commit, environment, status, deployment"
+    return f"max by ({told}) (last_over_time({deploy.TIMESTAMP}[{range_}])) * 1000"
+
+
+def deployment_figure(name: str, range_: str = "30d") -> str:
+    """One of the figures of deployments, by service."""
+    return deploy.figure(name, range_)
+
+
+def deployment_marks(telemetry: str = "") -> str:
+    """LogQL: what was deployed."""
+    name = f"={quote(telemetry)}" if telemetry else '=~".+"'
+    return f'{{service_name{name}}} | event=~"deployment[.].+"'
+
+
+# --- the contract -------------------------------------------------------------------------------------------------
+
+
+def kept_promise(slos: Iterable[ResolvedSlo]) -> str:
+    """The share of good events over the range, of the SLOs that SLAs count."""
+    return f"1 - {_counted_sla(slos, names.ERRORS_SLOW)} / ({_counted_sla(slos, names.TOTAL_SLOW)} > 0)"
+
+
+def sla_events(slos: Iterable[ResolvedSlo], *, bad: bool) -> str:
+    """Bad events, or all, over the range."""
+    # Sums of five minutes hold rates of every half minute.
+    return f"{_counted_sla(slos, names.ERRORS_SLOW if bad else names.TOTAL_SLOW)} * 30"
+
+
+def _counted_sla(slos: Iterable[ResolvedSlo], metric: str) -> str:
+    parts = []
+    for slo in slos:
+        if slo.sla is not None:
+            summed = f"sum by (service) (sum_over_time({metric}{where(service=slo.service, slo=slo.sla.slo)}[$__range]))"
+            parts.append(f'label_replace({summed}, "slo", "{slo.name}", "", "")')
+    return f"({' or '.join(parts)})"
+
+
+def promised(slos: Iterable[ResolvedSlo]) -> str:
+    """The share that was promised, with the period and the service's page as labels."""
+    parts = []
+    for slo in slos:
+        if slo.sla is not None:
+            labels = {
+                "service": slo.service,
+                "slo": slo.name,
+                "period": slo.sla.period.removeprefix("calendar "),
+                "dashboard": names.service_uid(slo.service),
+            }
+            expr = f"vector({plain(slo.sla.objective)})"
+            for label, value in labels.items():
+                expr = f'label_replace({expr}, "{label}", {quote(value)}, "", "")'
+            parts.append(expr)
+    return " or ".join(parts)
+
+
+def contract_left(slos: Iterable[ResolvedSlo]) -> str:
+    """The share of what the contract lets fail that is left over the range; below 0 it is broken."""
+    wanted = list(slos)
+    return f"1 - (1 - ({kept_promise(wanted)})) / on (service, slo) (1 - {_promise(wanted)})"
+
+
+def _promise(slos: Iterable[ResolvedSlo]) -> str:
+    return f"max by (service, slo) ({promised(slos)})"
+
+
+# --- probes and alerts --------------------------------------------------------------------------------------------
+
+_PROBES = where(job=names.PROBE_JOB)
+
+
+def all_probes() -> str:
+    """1 while a probe succeeds, else 0, by service and probe."""
+    return f"min by (service, probe) (probe_success{_PROBES})"
+
+
+def probe_share() -> str:
+    """The share of a probe's attempts in the last hour that succeeded."""
+    return f"min by (service, probe) (avg_over_time(probe_success{_PROBES}[1h]))"
+
+
+def probe_time() -> str:
+    """Seconds that a probe took on average in the last hour."""
+    return f"max by (service, probe) (avg_over_time(probe_duration_seconds{_PROBES}[1h]))"
+
+
+def probe_certificate() -> str:
+    """Seconds until the certificate that a probe saw runs out."""
+    return f"min by (service, probe) (probe_ssl_earliest_cert_expiry{_PROBES}) - time()"
+
+
+def probe_status() -> str:
+    """The HTTP status that a probe got, 0 where it got none."""
+    return f"max by (service, probe) (probe_http_status_code{_PROBES})"
+
+
+def probe_phases(service: str) -> str:
+    """Seconds of each phase of a service's HTTP probes, the slowest."""
+    return f"max by (phase) (probe_http_duration_seconds{where(job=names.PROBE_JOB, service=service)})"
+
+
+_FIRING = 'ALERTS{alertstate="firing",severity!="none"}'
+_ALERT = "alertname, service, slo, probe, severity, owner"
+
+
+def alert_count(range_: str = "7d") -> str:
+    """How often each alert began to fire."""
+    now = f"max by ({_ALERT}) ({_FIRING})"
+    began = f"{now} unless max by ({_ALERT}) ({_FIRING} offset 5m)"
+    # One that began is new for the whole of the step before it is compared with.
+    return f"ceil(count_over_time(({began})[{range_}:5m]))"
+
+
+def alert_time(range_: str = "7d") -> str:
+    """Seconds for which each alert fired."""
+    return f"count_over_time((max by ({_ALERT}) ({_FIRING}))[{range_}:5m]) * 300"
+
+
+def alerts_by_severity() -> str:
+    """How many alerts fire at once, by severity."""
+    return f"count by (severity) ({_FIRING})"
+
+
+def alert_starts_by_service(range_: str = "1d") -> str:
+    """How many times alerts began to fire in a day, by service."""
+    return f"sum by (service) ({alert_count(range_)})"

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
+from grafana_foundation_sdk.builders.dashboard import DashboardLink
 from grafana_foundation_sdk.models import dashboard as m
 
 from generator import names
@@ -23,6 +26,7 @@ from generator.render.dashboards.style import (
     dashboard,
     graph,
     grid,
+    link,
     tile_number,
 )
 
@@ -54,7 +58,20 @@ def render(model: Model) -> m.Dashboard:
         [top, trend],
         tags=["overview"],
         since="now-6h",
+        links=_links(model),
     )
+
+
+def _links(model: Model) -> list[DashboardLink]:
+    shown = [("Incident", names.INCIDENT_UID, "What happened for company X at 14:43")]
+    shown.append(("Deployments", names.DEPLOYMENTS_UID, "What changed"))
+    if any(service.probes for service in model.services):
+        shown.append(("Probes", names.PROBES_UID, "How it looks from outside"))
+    if any(slo.sla for slo in model.slos):
+        shown.append(("SLA report", names.SLA_UID, "The contract, by the calendar"))
+    shown.append(("Alert quality", names.ALERTS_UID, "Which alerts fire most"))
+    shown.append(("The stack itself", names.STACK_UID, "Whether these pages can be trusted"))
+    return [link(title, f"/d/{uid}", tooltip=tooltip, icon="apps") for title, uid, tooltip in shown]
 
 
 def _tiles() -> list[Tile]:
@@ -130,10 +147,13 @@ def _tiles() -> list[Tile]:
     ]
 
 
-def slo_table(model: Model, service: str = "") -> AnyPanel:
-    """Every SLO, or those of one service, worst first."""
-    windows = {slo.window for slo in model.slos if service in ("", slo.service)}
+def slo_table(model: Model, service: str = "", slos: Collection[str] = ()) -> AnyPanel:
+    """Every SLO, those of one service, or some of it, worst first."""
+    shown = model.by_name[service].slos if service else model.slos
+    windows = {slo.window for slo in shown if not slos or slo.name in slos}
     labels = {"service": service} if service else {}
+    if slos:
+        labels["slo"] = ask.any_of(slos)
     asks = [
         Ask(ask.objectives(model, **labels), instant=True, ref="Objective"),
         Ask(ask.state(**labels), instant=True, ref="State"),

@@ -77,7 +77,7 @@ def render(model: Model, service: ResolvedService) -> m.Dashboard:
     """A service's runbooks."""
     uid = names.runbook_uid(service.name)
     found = subjects(service)
-    sections = [Section("section", "", _tiles(model, service, found))]
+    sections = [Section("section", "", _tiles(model, service, found)), *_procedures(service)]
     variables = []
     if found:
         options = [(subject.name, section_html(model, service, subject)) for subject in found]
@@ -95,6 +95,35 @@ def render(model: Model, service: ResolvedService) -> m.Dashboard:
         ],
         variables=variables,
     )
+
+
+_PROCEDURE = """
+{% if book.url %}<p><a href="{{ book.url }}"><b>The team's own page</b></a></p>{% endif %}
+{% for title, part in parts %}{% if part %}<h4>{{ title }}</h4><p>{{ part | text }}</p>{% endif %}{% endfor %}
+{% if book.diagnosis %}<h4>Steps</h4><ol>{% for step in book.diagnosis %}<li>{{ step | text }}</li>{% endfor %}</ol>{% endif %}
+{% if book.recovery %}<h4>It is done when</h4><p>{{ book.recovery | text }}</p>{% endif %}
+{% if book.escalation %}<h4>Escalation</h4><p>{{ book.escalation | text }}</p>{% endif %}
+"""
+
+
+def _procedures(service: ResolvedService) -> list[Section]:
+    """What belongs to no alert, such as a deployment: each beside the next, below what is looked up in a hurry."""
+    if not service.runbooks:
+        return []
+    template = _ENVIRONMENT.from_string(_PROCEDURE)
+    tiles = [
+        Tile(
+            f"procedure-{name}",
+            prose(
+                template.render(book=book, parts=[("When", book.symptoms), ("Impact", book.impact)]).strip(),
+                title=name.replace("-", " ").capitalize(),
+            ),
+            12,
+            9,
+        )
+        for name, book in service.runbooks.items()
+    ]
+    return [Section("procedures", "Procedures", tiles)]
 
 
 def _variable(options: list[tuple[str, str]]) -> m.VariableModel:

@@ -15,6 +15,7 @@ from generator.render.dashboards.style import (
     BAD,
     BLUE,
     GOOD,
+    KEEP_TIME,
     NEUTRAL,
     PROMETHEUS,
     PURPLE,
@@ -53,6 +54,8 @@ def render(model: Model, service: ResolvedService) -> m.Dashboard:
     telemetry = ask.telemetry_name(service)
     uid = names.service_uid(service.name)
     sections = [_top(model, service)]
+    if service.processes:
+        sections.append(Section("processes", "Processes", [Tile("processes", _processes(service), 24, _rows(service))]))
     if service.slos:
         sections.append(_objective(service))
     sections += [
@@ -128,6 +131,36 @@ def _top(model: Model, service: ResolvedService) -> Section:
         tiles.append(Tile("slos", overview.slo_table(model, service.name), 24, rows))
     tiles.append(Tile("firing", overview.firing_alerts(model, service.name), 24, 5))
     return Section("top", "", tiles)
+
+
+def _rows(service: ResolvedService) -> int:
+    return min(len(service.processes), 8) + 3
+
+
+def _processes(service: ResolvedService) -> Any:
+    rate, failed, slow = ask.process_figures(service)
+    title = {process.id: (process.name, BLUE) for process in service.processes}
+    return grid(
+        "Processes, worst first",
+        "What the service does for the business, over five minutes. A row leads to its stages, its errors and who is affected.",
+        [
+            Ask(rate, instant=True, ref="Rate"),
+            Ask(failed, instant=True, ref="Failed"),
+            Ask(slow, instant=True, ref="Slow"),
+        ],
+        [
+            Column("process_id", "Process", words=title, link=("Open the process", TO_PROCESS)),
+            Column("Value #Failed", "Fails", 110, "percentunit", 1, limits=FAILED_STEPS, empty="no traffic"),
+            Column("Value #Slow", "95% end within", 140, "s", 2, empty="no traffic"),
+            Column("Value #Rate", "Per second", 110, decimals=2),
+            Column("dashboard"),
+        ],
+        empty="No process has run in the last five minutes, or none is instrumented: lgtm_instrumentation's process().",
+        sort=[("Fails", True)],
+    )
+
+
+TO_PROCESS = "/d/${__data.fields.dashboard}?" + KEEP_TIME
 
 
 def _spent(service: ResolvedService) -> Any:
@@ -366,10 +399,10 @@ def _evidence(service: ResolvedService, telemetry: str) -> Section:
 
 
 def _neighbours(model: Model, service: ResolvedService, telemetry: str) -> Section:
-    dependants = [s.name for s in model.services if service.name in s.depends_on]
+    dependants = model.dependants.get(service.name, ())
     around = [*service.depends_on, *dependants]
     tiles = []
-    if any(slo for s in model.services if s.name in around for slo in s.slos):
+    if any(model.by_name[name].slos for name in around):
         near = ask.any_of(around)
         columns = [
             Column("Value #State", "State", 150, words=overview.STATES, limits=(Step(None, NEUTRAL),), filled=True),

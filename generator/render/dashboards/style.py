@@ -9,14 +9,14 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from json.encoder import encode_basestring
 from typing import Any, TypeVar
 
 from grafana_foundation_sdk.builders import common as c
 from grafana_foundation_sdk.builders import dashboard as d
 from grafana_foundation_sdk.builders import logs, loki, prometheus, stat, statetimeline, table, tempo, text, timeseries
 from grafana_foundation_sdk.cog.builder import Builder
-from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models import common as cm
 from grafana_foundation_sdk.models import dashboard as m
 from grafana_foundation_sdk.models.prometheus import PromQueryFormat
@@ -51,6 +51,9 @@ class Ask:
     exemplars: bool = False
     ref: str = ""
     step: str = ""
+    # Of traces: a row for each span that matches instead of each trace, and how many rows at most.
+    spans: bool = False
+    limit: int = 20
 
 
 @dataclass(frozen=True)
@@ -110,12 +113,15 @@ def _targets(panel: P, asks: Sequence[Ask], *, as_table: bool = False) -> P:
             if ask.step:
                 target = target.interval(ask.step)
         elif ask.source == "loki":
-            target = loki.Dataquery().datasource(LOKI).expr(ask.expr).query_type("range").ref_id(ref)
+            kind = "instant" if ask.instant else "range"
+            target = loki.Dataquery().datasource(LOKI).expr(ask.expr).query_type(kind).ref_id(ref)
             if ask.legend:
                 target = target.legend_format(ask.legend)
         else:
             target = tempo.TempoQuery().datasource(TEMPO).query_type("traceql").query(ask.expr).ref_id(ref)
-            target = target.table_type(SearchTableType.TRACES).limit(20)
+            target = target.table_type(SearchTableType.SPANS if ask.spans else SearchTableType.TRACES).limit(ask.limit)
+            if ask.spans:
+                target = target.spss(ask.limit)
         panel.with_target(target)
     sources = {ask.source for ask in asks}
     if len(sources) == 1:
@@ -150,13 +156,22 @@ def graph(
     decimals: int | None = None,
     fill: int = 0,
     values: bool = True,
+    stacked: bool = False,
+    bars: bool = False,
 ) -> timeseries.Panel:
-    """Lines over time. ``limits`` are drawn as dashed lines, ``values`` puts the last value beside each name."""
+    """Lines over time. ``limits`` are drawn as dashed lines, ``values`` puts the last value beside each name.
+
+    ``stacked`` puts series on top of each other, ``bars`` draws each step on its own.
+    """
     panel = _targets(_base(timeseries.Panel(), title, description, empty), asks)
     panel.unit(unit).line_width(2).fill_opacity(fill).show_points(cm.VisibilityMode.NEVER)
     panel.tooltip(c.VizTooltipOptions().mode(cm.TooltipDisplayMode.MULTI).sort(cm.SortOrder.DESCENDING))
     legend = c.VizLegendOptions().display_mode(cm.LegendDisplayMode.LIST).placement(cm.LegendPlacement.BOTTOM)
     panel.legend(legend.show_legend(True).calcs(["lastNotNull"] if values else []))
+    if stacked:
+        panel.stacking(c.StackingConfig().mode(cm.StackingMode.NORMAL).group("A")).line_width(1).fill_opacity(55)
+    if bars:
+        panel.draw_style(cm.GraphDrawStyle.BARS).line_width(0).fill_opacity(75)
     if lowest is not None:
         panel.min(lowest)
     if highest is not None:
@@ -192,11 +207,14 @@ def tile_number(
     words: Mapping[str, tuple[str, str]],
     limits: Sequence[Step],
     empty: str,
+    unit: str = "short",
+    decimals: int = 0,
 ) -> stat.Panel:
     """One number, or the word that ``words`` gives for it with its colour."""
     panel = _targets(_base(stat.Panel(), title, description, empty), [ask])
     panel.color_mode(cm.BigValueColorMode.BACKGROUND_SOLID).graph_mode(cm.BigValueGraphMode.NONE)
-    panel.text_mode(cm.BigValueTextMode.VALUE).decimals(0).thresholds(steps(*limits)).mappings([mapping(words)])
+    panel.text_mode(cm.BigValueTextMode.VALUE).decimals(decimals).thresholds(steps(*limits))
+    panel.unit(unit).mappings([mapping(words)] if words else [])
     panel.reduce_options(c.ReduceDataOptions().calcs(["lastNotNull"]))
     return panel
 
@@ -290,6 +308,44 @@ def _column(column: Column) -> list[m.DynamicConfigValue]:
     # Without this an empty cell would repeat why the whole table may be empty.
     out.append(("noValue", column.empty or "–"))
     return [m.DynamicConfigValue(id_val=name, value=value) for name, value in out]
+
+
+def rows(
+    title: str,
+    description: str,
+    ask: Ask,
+    columns: Sequence[Column],
+    *,
+    empty: str,
+    sort: Sequence[tuple[str, bool]] = (),
+) -> table.Panel:
+    """A table of a single query to Loki or Tempo, with ``columns`` in order and no others."""
+    panel = _targets(_base(table.Panel(), title, description, empty), [ask])
+    if ask.source == "loki" and not ask.instant:
+        # Each line, with what is known of it as fields.
+        # By other names than the data source's own fields have, for those would come twice.
+        paths = [{"path": column.name, "alias": column.title} for column in columns if column.name.islower()]
+        labels = {"source": "labels", "format": "json", "replace": False, "keepTime": False, "jsonPaths": paths}
+        panel.with_transformation(m.DataTransformerConfig(id_val="extractFields", options=labels))
+        columns = [replace(column, name=column.title) if column.name.islower() else column for column in columns]
+    organize = {
+        "includeByName": {column.name: True for column in columns},
+        "indexByName": {column.name: index for index, column in enumerate(columns)},
+        "renameByName": {column.name: column.title for column in columns if column.title and column.title != column.name},
+    }
+    panel.with_transformation(m.DataTransformerConfig(id_val="organize", options=organize))
+    panel.cell_height(cm.TableCellHeight.SM).sort_by(
+        [c.TableSortByFieldState().display_name(name).desc(desc) for name, desc in sort]
+    )
+    for column in columns:
+        panel.override_by_name(column.title or column.name, _column(column))
+    return panel
+
+
+def one_trace(title: str, description: str, ask: Ask) -> AnyPanel:
+    """The spans of one trace under each other, as long as they took."""
+    # The SDK has no builder for it.
+    return _targets(d.Panel().type("traces").title(title).description(description), [ask])
 
 
 def prose(html: str, *, title: str = "", description: str = "") -> text.Panel:
@@ -422,23 +478,43 @@ _flat = json.JSONEncoder(ensure_ascii=False).encode
 
 def encoded(made: m.Dashboard) -> str:
     """The dashboard as a file: keys sorted, what is short on one line, a newline at the end."""
-    return _pretty(json.loads(JSONEncoder(sort_keys=True, ensure_ascii=False).encode(made)), "") + "\n"
+    return _written(made, "")[1] + "\n"
 
 
-def _pretty(value: Any, indent: str) -> str:
-    # The standard library's indentation runs in Python and is several times slower; short parts read better on a line.
-    if not isinstance(value, dict | list):
-        return _flat(value)
-    if len(value) <= _FEW:
-        flat = _flat(value)
-        if len(flat) <= _SHORT:
-            return flat
+def _written(value: Any, indent: str) -> tuple[str | None, str]:
+    """The value on one line, None where that is too long; and as it is written.
+
+    The standard library's indentation runs in Python too, and short parts read better on a line. Each part is visited
+    once: dashboards are most of what a render takes.
+    """
+    kind = type(value)
+    if kind is str:
+        text = encode_basestring(value)
+        return (text if len(text) <= _SHORT else None), text
+    if kind is not dict and kind is not list:
+        if isinstance(value, dict | list):
+            pass
+        elif hasattr(value, "to_json"):
+            value = value.to_json()
+        else:
+            text = _flat(value)
+            return text, text
     inner = indent + " "
     if isinstance(value, list):
-        body = (inner + _pretty(item, inner) for item in value)
-        return "[\n" + ",\n".join(body) + f"\n{indent}]"
-    body = (f"{inner}{_flat(key)}: {_pretty(item, inner)}" for key, item in value.items())
-    return "{\n" + ",\n".join(body) + f"\n{indent}}}"
+        opening, closing = "[", "]"
+        items = [(*_written(item, inner), "") for item in value]
+    elif isinstance(value, dict):
+        opening, closing = "{", "}"
+        items = [(*_written(value[key], inner), encode_basestring(key) + ": ") for key in sorted(value)]
+    else:
+        return _written(value, indent)
+    flat = None
+    if sum(len(key) + len(line) + 2 if line is not None else _SHORT + 1 for line, _, key in items) <= _SHORT:
+        flat = opening + ", ".join([f"{key}{line}" for line, _, key in items]) + closing
+        if len(items) <= _FEW:
+            return flat, flat
+    body = ",\n".join([f"{inner}{key}{text}" for _, text, key in items])
+    return flat, f"{opening}\n{body}\n{indent}{closing}"
 
 
 @dataclass(frozen=True)
@@ -477,4 +553,28 @@ class Choices:
             all_value=self.every,
             hide=m.VariableHide.HIDE_VARIABLE if self.hidden else m.VariableHide.DONT_HIDE,
             allow_custom_value=False,
+        )
+
+
+@dataclass(frozen=True)
+class TextBox:
+    """A variable that the reader types."""
+
+    name: str
+    label: str
+    description: str = ""
+    hidden: bool = False
+    default: str = ""
+
+    def model(self) -> m.VariableModel:
+        """As Grafana has it."""
+        return m.VariableModel(
+            type_val=m.VariableType.TEXTBOX,
+            name=self.name,
+            label=self.label,
+            description=self.description or None,
+            query=self.default,
+            current=m.VariableOption(selected=True, text=self.default, value=self.default),
+            options=[m.VariableOption(selected=True, text=self.default, value=self.default)],
+            hide=m.VariableHide.HIDE_VARIABLE if self.hidden else m.VariableHide.DONT_HIDE,
         )

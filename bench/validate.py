@@ -1,0 +1,82 @@
+"""Time and memory for large specs: 1,000 SLOs (1 s to validate, 2 s to render) and 10,000 (15 s in all, 1 GiB).
+
+Run by hand: ``.venv/bin/python bench/validate.py [SLOS …]``. Each size runs in a process of its own, so that memory is its own.
+"""
+
+from __future__ import annotations
+
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+LIMITS = {1_000: (1.0, 2.0, 1024), 10_000: (15.0, 15.0, 1024)}
+
+
+def spec(slos: int) -> str:
+    """A file with that many SLOs, ten for each service: ratios, latencies and probes, with runbooks and alerts."""
+    out = ["version: 1", "organization: Bench", "defaults: {owner: backend}", "services:"]
+    for s in range(slos // 10):
+        out += [
+            f"  svc-{s}:",
+            "    tier: high",
+            f'    scrape: {{targets: ["svc-{s}:8000"]}}',
+            f'    probes: {{live: {{url: "http://svc-{s}:8000/health"}}}}',
+            "    slos:",
+        ]
+        for i in range(10):
+            route = f'route="/r{i}"'
+            if i == 9:
+                sli = "{probe: live}"
+            elif i % 3 == 2:
+                sli = f"{{latency: {{histogram: 'http_request_duration_seconds{{{route}}}', under: 300ms}}}}"
+            else:
+                errors, total = f'http_requests_total{{code=~"5..",{route}}}', f"http_requests_total{{{route}}}"
+                sli = f"{{ratio: {{errors: '{errors}', total: '{total}'}}}}"
+            out += [
+                f"      slo{i}:",
+                f"        title: Requests of route {i} succeed",
+                "        objective: 99.9%",
+                f"        sli: {sli}",
+                "        runbook: {symptoms: Pages fail., impact: Buyers cannot pay.}",
+            ]
+        out.append("    alerts: {PoolFull: {expr: db_pool_used / db_pool_size, above: 80%, for: 5m}}")
+    out.append('routing: {receivers: {pager: {webhook: {url: "http://localhost:8001/"}}}, default: pager}')
+    return "\n".join(out) + "\n"
+
+
+def measure(slos: int) -> None:
+    """Print one line for a size."""
+    from generator import model, render
+
+    with tempfile.TemporaryDirectory() as directory:
+        file = Path(directory) / "slos.yaml"
+        file.write_text(spec(slos), encoding="utf-8")
+        began, cpu = time.perf_counter(), time.process_time()
+        result = model.load([file])
+        validated, validated_cpu = time.perf_counter() - began, time.process_time() - cpu
+        if result.model is None:
+            raise SystemExit(str(result.diagnostics[:3]))
+        began, cpu = time.perf_counter(), time.process_time()
+        artifacts = render.everything(result.model)
+        rendered, rendered_cpu = time.perf_counter() - began, time.process_time() - cpu
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    size = sum(len(a.text) for a in artifacts) / 2**20
+    sys.stdout.write(
+        f"{slos:>6} SLOs: validate {validated:.2f} s (CPU {validated_cpu:.2f}), render {rendered:.2f} s (CPU {rendered_cpu:.2f}), "
+        f"{len(artifacts)} files of {size:.0f} MiB, peak {peak:.0f} MiB\n"
+    )
+    if slos in LIMITS:
+        to_validate, to_render, memory = LIMITS[slos]
+        ok = validated <= to_validate and rendered <= to_render and peak <= memory
+        sys.stdout.write("        within its limits\n" if ok else f"        BEYOND its limits of {LIMITS[slos]}\n")
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--one"]:
+        measure(int(sys.argv[2]))
+    else:
+        for count in [int(a) for a in sys.argv[1:]] or list(LIMITS):
+            subprocess.run([sys.executable, __file__, "--one", str(count)], check=True)

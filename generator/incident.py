@@ -1,0 +1,755 @@
+"""What happened to a service, or to one company on it, around a minute: one answer out of Prometheus, Tempo and Loki.
+
+Everything is asked at once, and what does not answer in time is said to be missing instead of delaying the rest.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+import threading
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any, TypeVar
+from urllib.parse import quote
+
+from generator import deploy, names
+from generator.errors import LgtmError
+from generator.project import Project
+from generator.servers import Client, Grafana, Loki, Prometheus
+
+T = TypeVar("T")
+
+DEADLINE = 3.4
+# Executions without their stages are better than none: by then, whatever stages have come.
+_STAGES_DEADLINE = 2.8
+_SHOWN_EXECUTIONS = 10
+_SEARCH_LIMIT = 60
+_SHOWN_LOGS = 10
+_SHOWN_TRACES = 5
+# Labels of slo:error_budget:ratio that say something about the SLO; what else is on it are groups (`by`).
+_METADATA = frozenset(
+    {"__name__", "service", "slo", "owner", "tier", "sli", "objective", "window", "title", "policy", "minimum_events", "unit"}
+)
+
+
+class Tempo(Client):
+    """Tempo 2."""
+
+    name = "tempo"
+
+
+# --- The question ------------------------------------------------------------------------------------------------------------
+
+_AGO = re.compile(r"(\d+(?:\.\d+)?)\s*(s|sec|seconds?|m|min|minutes?|h|hours?|d|days?)\s+ago")
+_CLOCK = re.compile(
+    r"(?:(?P<day>[a-z]+|\d{4}-\d{2}-\d{2})(?:\s+at)?\s+)?(?P<hour>\d{1,2}):(?P<minute>\d{2})(?::(?P<second>\d{2}))?"
+)
+_DAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+
+
+def parse_time(text: str, now: datetime | None = None) -> datetime:
+    """A moment as people say it, in this machine's time zone unless it says another.
+
+    ``now``, ``10 minutes ago``, ``14:43`` (the last one), ``yesterday 14:43``, ``monday 9:05``, ``2026-11-20 14:43``, ISO 8601
+    or Unix seconds. Raises LgtmError for anything else, and for what lies ahead.
+    """
+    present = (now or datetime.now(UTC)).astimezone()
+    found = _moment(" ".join(text.lower().split()), text.strip(), present)
+    if found is None:
+        raise LgtmError(
+            f"{text!r} is not a time.", 'Write it like "yesterday 14:43", "14:43", "20 minutes ago" or "2026-11-20 14:43".'
+        )
+    if found > present + timedelta(seconds=60):
+        raise LgtmError(f"{text!r} lies ahead: {found:%Y-%m-%d %H:%M}.", "Write a time that has passed.")
+    return found
+
+
+def _moment(said: str, original: str, now: datetime) -> datetime | None:
+    if said == "now":
+        return now
+    if match := _AGO.fullmatch(said):
+        return now - timedelta(seconds=float(match[1]) * _UNITS[match[2][0]])
+    if re.fullmatch(r"\d{10}(\.\d+)?", said):
+        return datetime.fromtimestamp(float(said), now.tzinfo)
+    if match := _CLOCK.fullmatch(said):
+        hour, minute, second = int(match["hour"]), int(match["minute"]), int(match["second"] or 0)
+        if hour > 23 or minute > 59 or second > 59:
+            return None
+        day = match["day"]
+        # By the calendar and then in the zone, so that a change of the clocks does not shift it by an hour.
+        naive = now.replace(tzinfo=None, hour=hour, minute=minute, second=second, microsecond=0)
+        if day is None:
+            local = naive.astimezone()
+            return local if local <= now else (naive - timedelta(days=1)).astimezone()
+        if day in ("today", "yesterday"):
+            return (naive - timedelta(days=day == "yesterday")).astimezone()
+        if day in _DAYS:
+            back = (now.weekday() - _DAYS.index(day)) % 7
+            local = (naive - timedelta(days=back)).astimezone()
+            return local if local <= now else (naive - timedelta(days=back + 7)).astimezone()
+        if "-" not in day:
+            return None
+    try:
+        found = datetime.fromisoformat(original)
+    except ValueError:
+        return None
+    if len(original) <= 10:
+        return None  # a day is not a moment
+    return found.astimezone()
+
+
+# --- The answer --------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Slo:
+    """An SLO around the time. Ratios are shares of bad events; ``burn`` is how many times faster than allowed they spend."""
+
+    slo: str
+    title: str
+    objective: str
+    groups: dict[str, str]
+    error_ratio: float | None
+    worst_error_ratio: float | None
+    burn: float | None
+    budget_remaining: float | None
+
+
+@dataclass(frozen=True)
+class Alert:
+    """An alert that was pending or firing; ``start`` and ``end`` are Unix times within the window."""
+
+    name: str
+    service: str
+    slo: str
+    severity: str
+    state: str
+    start: float
+    end: float
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stage of an execution, ``duration`` in seconds; ``status`` is ok or error."""
+
+    name: str
+    duration: float
+    status: str
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class Execution:
+    """An execution of a process. ``start`` is Unix time, ``duration`` in seconds."""
+
+    process: str
+    version: str
+    status: str
+    company: str | None
+    start: float
+    duration: float
+    trace_id: str
+    error: str | None
+    stages: tuple[Stage, ...]
+    link: str
+
+
+@dataclass(frozen=True)
+class LogGroup:
+    """Error lines that differ in numbers only; ``message`` is the last one's, ``at`` its Unix time."""
+
+    count: int
+    message: str
+    at: float
+    trace_id: str | None
+    link: str | None
+
+
+@dataclass(frozen=True)
+class SlowTrace:
+    """``duration`` in seconds."""
+
+    name: str
+    start: float
+    duration: float
+    trace_id: str
+    link: str
+
+
+@dataclass
+class Incident:
+    """Everything that is known. ``missing`` says what could not be asked, ``seconds`` how long the answer took."""
+
+    service: str
+    company: str | None
+    at: float
+    start: float
+    end: float
+    slos: list[Slo] = field(default_factory=list)
+    alerts: list[Alert] = field(default_factory=list)
+    executions: list[Execution] = field(default_factory=list)
+    executions_seen: int = 0
+    executions_failed: int = 0
+    logs: list[LogGroup] = field(default_factory=list)
+    log_lines: int = 0
+    slowest: list[SlowTrace] = field(default_factory=list)
+    deployment: deploy.Deployment | None = None
+    links: dict[str, str] = field(default_factory=dict)
+    missing: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+
+    def as_json(self) -> dict[str, Any]:
+        """For programs: times are Unix seconds."""
+        return asdict(self)
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing at all is known of the service at that time."""
+        return not (self.slos or self.alerts or self.executions or self.logs or self.slowest or self.deployment)
+
+
+class _Asker:
+    def __init__(self, project: Project, service: str, at: float, window: float, company: str | None) -> None:
+        self.project, self.service, self.at, self.company = project, service, at, company
+        self.start, self.end = at - window, min(at + window, time.time())
+        self.window = window
+        self.grafana = False
+        self._began = time.monotonic()
+
+    def left(self, deadline: float) -> float:
+        """Seconds until ``deadline`` after the question was asked."""
+        return max(0.05, deadline - (time.monotonic() - self._began))
+
+    # Prometheus
+
+    def _range(self, promql: str, step: float) -> list[dict[str, Any]]:
+        client = Prometheus(self.project.url("prometheus"), timeout=DEADLINE)
+        try:
+            answer = client.json(
+                "/api/v1/query_range", query=promql, start=f"{self.start:.3f}", end=f"{self.end:.3f}", step=f"{step:.0f}"
+            )
+        finally:
+            client.close()
+        rows: list[dict[str, Any]] = answer["data"]["result"]
+        return rows
+
+    def slos(self) -> list[Slo]:
+        selector = f"{{service={json.dumps(self.service)}}}"
+        soon = min(self.at + 60, time.time())
+        span = max(60, int(self.end - self.start))
+
+        def ask(promql: str, at: float) -> list[tuple[dict[str, str], float]]:
+            return deploy.query(self.project, promql, at=at, timeout=DEADLINE)
+
+        about = {labels["slo"]: (labels, value) for labels, value in ask(names.ERROR_BUDGET + selector, soon)}
+        ratio = names.error_ratio("5m")
+        at_minute = _by_identity(ask(ratio + selector, soon))
+        worst = _by_identity(ask(f"max_over_time({ratio}{selector}[{span}s])", self.end))
+        remaining = _by_identity(ask(names.BUDGET_REMAINING + selector, soon))
+        found = []
+        for key in sorted({*at_minute, *worst, *remaining}):
+            labels = dict(key)
+            slo = labels.pop("slo", "")
+            metadata, budget = about.get(slo, ({}, 0.0))
+            highest = worst.get(key)
+            found.append(
+                Slo(
+                    slo,
+                    metadata.get("title", slo),
+                    metadata.get("objective", ""),
+                    {k: v for k, v in labels.items() if k not in _METADATA},
+                    at_minute.get(key),
+                    highest,
+                    highest / budget if highest is not None and budget else None,
+                    remaining.get(key),
+                )
+            )
+        return sorted(found, key=lambda s: (-(s.burn or 0), s.slo))
+
+    def alerts(self) -> list[Alert]:
+        found = []
+        for row in self._range('ALERTS{severity!="none"}', 15):
+            labels, values = row["metric"], row["values"]
+            found.append(
+                Alert(
+                    labels.get("alertname", ""),
+                    labels.get("service", labels.get("job", "")),
+                    labels.get("slo", ""),
+                    labels.get("severity", ""),
+                    labels.get("alertstate", ""),
+                    float(values[0][0]),
+                    float(values[-1][0]),
+                )
+            )
+        firing = {(a.name, a.service, a.slo, a.severity) for a in found if a.state == "firing"}
+        kept = [a for a in found if a.state == "firing" or (a.name, a.service, a.slo, a.severity) not in firing]
+        return sorted(kept, key=lambda a: (a.service != self.service, a.state != "firing", a.start, a.name))
+
+    def deployment(self) -> deploy.Deployment | None:
+        events = deploy.before(self.project, self.service, self.at)
+        return events[0] if events else None
+
+    # Tempo
+
+    def _search(self, client: Tempo, traceql: str, limit: int, start: float, end: float) -> list[dict[str, Any]]:
+        answer = client.json(
+            "/api/search", q=traceql, limit=str(limit), spss="10", start=str(int(start)), end=str(int(end) + 1)
+        )
+        traces: list[dict[str, Any]] = answer.get("traces") or []
+        return traces
+
+    def _ours(self, *more: str) -> str:
+        terms = [f"resource.service.name={json.dumps(self.service)}", *more]
+        if self.company is not None:
+            terms.append(f"span.company.id={json.dumps(self.company)}")
+        return " && ".join(terms)
+
+    def executions(self) -> tuple[list[Execution], int, int]:
+        """Failed ones of the window first, then those of the minute; how many were seen, and how many of them failed."""
+        select = "| select(span.process.id, span.process.version, span.process.status, span.company.id, span.error.type)"
+        bad = f"{{ {self._ours('span.process.status != nil', 'span.process.status != `success`')} }} {select}"
+        everything = f"{{ {self._ours('span.process.status != nil')} }} {select}"
+
+        def search(traceql: str, start: float, end: float) -> list[dict[str, Any]]:
+            client = Tempo(self.project.url("tempo"), timeout=DEADLINE)
+            try:
+                return self._search(client, traceql, _SEARCH_LIMIT, start, end)
+            finally:
+                client.close()
+
+        both = [
+            _in_background(search, bad, self.start, self.end),
+            _in_background(search, everything, self.at - 60, min(self.at + 60, self.end)),
+        ]
+        found: dict[tuple[str, str], Execution] = {}
+        for row in (row for future in both for row in future.result()):
+            for execution in self._executions_of(row):
+                found.setdefault((execution.trace_id, execution.process), execution)
+        everyone = sorted(found.values(), key=lambda e: (e.status == "success", abs(e.start - self.at)))
+        failed = sum(e.status != "success" for e in everyone)
+        shown = everyone[:_SHOWN_EXECUTIONS]
+        # Three at a time: Tempo shares its processors with the others that are asked.
+        columns = [_in_background(lambda part: [self._with_stages(e) for e in part], shown[i::3]) for i in range(3)]
+        detailed: dict[tuple[str, str], Execution] = {}
+        for column in columns:
+            try:
+                for e in column.result(self.left(_STAGES_DEADLINE)):
+                    detailed[e.trace_id, e.process] = e
+            except FutureTimeoutError:
+                continue
+        shown = [detailed.get((e.trace_id, e.process), e) for e in shown]
+        return sorted(shown, key=lambda e: (e.status == "success", e.start)), len(everyone), failed
+
+    def _executions_of(self, row: Mapping[str, Any]) -> list[Execution]:
+        # Tempo leaves out leading zeros of ids.
+        trace_id = str(row["traceID"]).zfill(32)
+        found = []
+        for span_set in row.get("spanSets") or [row.get("spanSet") or {}]:
+            for span in span_set.get("spans", ()):
+                values = _values(span.get("attributes", ()))
+                if "process.id" not in values:
+                    continue
+                start = int(span["startTimeUnixNano"]) / 1e9
+                found.append(
+                    Execution(
+                        str(values["process.id"]),
+                        str(values.get("process.version", "")),
+                        str(values.get("process.status", "")),
+                        str(values["company.id"]) if "company.id" in values else None,
+                        start,
+                        int(span.get("durationNanos", 0)) / 1e9,
+                        trace_id,
+                        str(values["error.type"]) if "error.type" in values else None,
+                        (),
+                        self.trace_link(trace_id),
+                    )
+                )
+        return found
+
+    def _with_stages(self, execution: Execution) -> Execution:
+        if self.left(_STAGES_DEADLINE) < 0.1:
+            return execution
+        client = Tempo(self.project.url("tempo"), timeout=self.left(_STAGES_DEADLINE))
+        try:
+            spans = _spans(client.json(f"/api/v2/traces/{execution.trace_id}"))
+        except LgtmError:
+            return execution
+        finally:
+            client.close()
+        own = next(
+            (s for s in spans if s["values"].get("process.id") == execution.process and "process.status" in s["values"]), None
+        )
+        stages = [
+            s
+            for s in spans
+            if "process.stage" in s["values"]
+            and (own is None or s["parent"] == own["id"] or s["values"].get("process.id") == execution.process)
+        ]
+        stages.sort(key=lambda s: s["start"])
+        told = own["message"] if own is not None and own["message"] else None
+        return Execution(
+            **{
+                **{k: getattr(execution, k) for k in execution.__dataclass_fields__},
+                "error": f"{execution.error}: {told}" if execution.error and told else execution.error or told,
+                "stages": tuple(
+                    Stage(
+                        str(s["values"]["process.stage"]), s["duration"], "error" if s["failed"] else "ok", s["message"] or None
+                    )
+                    for s in stages
+                ),
+            }
+        )
+
+    def slowest(self) -> list[SlowTrace]:
+        client = Tempo(self.project.url("tempo"), timeout=DEADLINE)
+        rows: list[dict[str, Any]] = []
+        try:
+            # A search returns any that match, not the slowest: ask for less and less slow ones until there are enough.
+            for slower in ("10s", "2s", "300ms", "0ms"):
+                rows = self._search(client, f"{{ {self._ours(f'traceDuration>{slower}')} }}", 50, self.start, self.end)
+                if len(rows) >= _SHOWN_TRACES:
+                    break
+        finally:
+            client.close()
+        rows.sort(key=lambda row: -int(row.get("durationMs", 0)))
+        return [
+            SlowTrace(
+                str(row.get("rootTraceName", "")),
+                int(row["startTimeUnixNano"]) / 1e9,
+                int(row.get("durationMs", 0)) / 1000,
+                trace_id := str(row["traceID"]).zfill(32),
+                self.trace_link(trace_id),
+            )
+            for row in rows[:_SHOWN_TRACES]
+        ]
+
+    # Loki
+
+    def log_query(self) -> str:
+        """The lines of the errors."""
+        company = f" | company_id={json.dumps(self.company)}" if self.company is not None else ""
+        return f'{{service_name={json.dumps(self.service)}}} | detected_level=~"error|critical|fatal"{company}'
+
+    def logs(self) -> tuple[list[LogGroup], int]:
+        client = Loki(self.project.url("loki"), timeout=DEADLINE)
+        try:
+            answer = client.json(
+                "/loki/api/v1/query_range",
+                query=self.log_query(),
+                start=str(int(self.start * 1e9)),
+                end=str(int(self.end * 1e9)),
+                limit="500",
+                direction="backward",
+            )
+        finally:
+            client.close()
+        groups: dict[str, list[tuple[float, str, str | None]]] = {}
+        for stream in answer["data"]["result"]:
+            trace_id = stream["stream"].get("trace_id")
+            for at, line in stream["values"]:
+                groups.setdefault(re.sub(r"\d+(?:\.\d+)?", "#", line), []).append((int(at) / 1e9, line, trace_id))
+        found = []
+        for lines in groups.values():
+            at, message, trace_id = max(lines)
+            found.append(LogGroup(len(lines), message, at, trace_id, self.trace_link(trace_id) if trace_id else None))
+        found.sort(key=lambda g: (-g.count, -g.at))
+        return found[:_SHOWN_LOGS], sum(g.count for g in found)
+
+    # Links
+
+    def ask_grafana(self) -> None:
+        client = Grafana(self.project.url("grafana"), "", timeout=1)
+        try:
+            client.call("GET", "/api/health")
+            self.grafana = True
+        except LgtmError:
+            self.grafana = False
+        finally:
+            client.close()
+
+    def trace_link(self, trace_id: str) -> str:
+        if not self.grafana:
+            return f"{self.project.url('tempo')}/api/v2/traces/{trace_id}"
+        return self._explore("tempo", {"queryType": "traceql", "query": trace_id})
+
+    def links(self) -> dict[str, str]:
+        """Where to go on: dashboards and logs in Grafana where it runs, else the servers' own answers."""
+        around = f"from={int(self.start * 1000)}&to={int(self.end * 1000)}"
+        grafana = self.project.url("grafana")
+        if self.grafana:
+            return {
+                "dashboard": f"{grafana}/d/{names.service_uid(self.service)}?{around}",
+                "runbook": f"{grafana}/d/{names.runbook_uid(self.service)}?{around}",
+                "logs": self._explore("loki", {"expr": self.log_query()}),
+            }
+        times = f"start={int(self.start * 1e9)}&end={int(self.end * 1e9)}"
+        selector = f'slo:error_ratio:5m{{service="{self.service}"}}'
+        span = f"start={self.start:.0f}&end={self.end:.0f}"
+        return {
+            "slos": f"{self.project.url('prometheus')}/api/v1/query_range?query={quote(selector)}&{span}&step=30",
+            "logs": f"{self.project.url('loki')}/loki/api/v1/query_range?query={quote(self.log_query())}&{times}",
+        }
+
+    def _explore(self, source: str, query: Mapping[str, str]) -> str:
+        pane = {
+            "datasource": source,
+            "queries": [{"refId": "A", "datasource": {"type": source, "uid": source}, **query}],
+            "range": {"from": str(int(self.start * 1000)), "to": str(int(self.end * 1000))},
+        }
+        panes = quote(json.dumps({"a": pane}, separators=(",", ":")))
+        return f"{self.project.url('grafana')}/explore?schemaVersion=1&panes={panes}&orgId=1"
+
+
+def investigate(project: Project, service: str, at: datetime, *, company: str | None = None, window: float = 300.0) -> Incident:
+    """Everything about ``service`` within ``window`` seconds of ``at``, in less than five seconds.
+
+    Raises LgtmError when no server answers at all.
+    """
+    began = time.monotonic()
+    asker = _Asker(project, service, at.timestamp(), window, company)
+    asker.ask_grafana()
+    found = Incident(service, company, asker.at, asker.start, asker.end, links=asker.links())
+    asked: dict[str, Future[Any]] = {
+        what: _in_background(_quietly, ask)
+        for what, ask in (
+            ("the executions", asker.executions),
+            ("the SLOs", asker.slos),
+            ("the alerts", asker.alerts),
+            ("the error logs", asker.logs),
+            ("the slowest traces", asker.slowest),
+            ("the deployment before", asker.deployment),
+        )
+    }
+    got: dict[str, Any] = {}
+    for what, future in asked.items():
+        try:
+            value, error = future.result(max(0.05, DEADLINE - (time.monotonic() - began)))
+        except FutureTimeoutError:
+            value, error = None, "no answer in time"
+        if error is not None:
+            found.missing.append(f"{what}: {error}")
+        else:
+            got[what] = value
+    if not got:
+        raise LgtmError("No server answers: " + "; ".join(found.missing), "Is the stack up? Run: lgtm status")
+    found.slos = got.get("the SLOs", [])
+    found.alerts = got.get("the alerts", [])
+    found.executions, found.executions_seen, found.executions_failed = got.get("the executions", ([], 0, 0))
+    found.logs, found.log_lines = got.get("the error logs", ([], 0))
+    found.slowest = got.get("the slowest traces", [])
+    found.deployment = got.get("the deployment before")
+    found.seconds = time.monotonic() - began
+    return found
+
+
+def _in_background(function: Callable[..., T], *arguments: Any) -> Future[T]:
+    """On a thread of its own that keeps nobody: a pool's would be waited for when the program ends."""
+    future: Future[T] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(function(*arguments))
+        except BaseException as error:
+            future.set_exception(error)
+
+    threading.Thread(target=run, daemon=True, name="incident").start()
+    return future
+
+
+def _quietly(ask: Callable[[], T]) -> tuple[T | None, str | None]:
+    try:
+        return ask(), None
+    except LgtmError as error:
+        return None, error.message
+    except (KeyError, TypeError, ValueError) as error:
+        return None, f"an answer of another shape than expected ({type(error).__name__})"
+
+
+def _by_identity(rows: list[tuple[dict[str, str], float]]) -> dict[tuple[tuple[str, str], ...], float]:
+    return {
+        tuple(sorted((k, v) for k, v in labels.items() if k == "slo" or k not in _METADATA)): value
+        for labels, value in rows
+        if value == value  # NaN: no event, no ratio
+    }
+
+
+def _values(attributes: Any) -> dict[str, Any]:
+    return {a["key"]: next(iter((a.get("value") or {"": None}).values()), None) for a in attributes or ()}
+
+
+def _spans(answer: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The spans of a trace as Tempo's API has them, flat; durations in seconds, ids as hex."""
+    found = []
+    for resource in (answer.get("trace") or answer).get("resourceSpans") or ():
+        for scope in resource.get("scopeSpans", ()):
+            for span in scope.get("spans", ()):
+                status = span.get("status") or {}
+                start, end = int(span.get("startTimeUnixNano", 0)), int(span.get("endTimeUnixNano", 0))
+                found.append(
+                    {
+                        "id": _hex(span.get("spanId")),
+                        "parent": _hex(span.get("parentSpanId")),
+                        "name": span.get("name", ""),
+                        "start": start / 1e9,
+                        "duration": (end - start) / 1e9,
+                        "failed": status.get("code") in (2, "STATUS_CODE_ERROR"),
+                        "message": status.get("message", ""),
+                        "values": _values(span.get("attributes")),
+                    }
+                )
+    return found
+
+
+def _hex(value: str | None) -> str:
+    try:
+        return base64.b64decode(value or "", validate=True).hex()
+    except ValueError:
+        return str(value)
+
+
+# --- The answer as text ------------------------------------------------------------------------------------------------------
+
+
+def as_text(incident: Incident) -> list[str]:
+    """The answer in lines, for a terminal; rich's markup around what matters. Values are escaped."""
+    at = datetime.fromtimestamp(incident.at).astimezone()
+    whom = f" for {incident.company}" if incident.company else ""
+    minutes = (incident.at - incident.start) / 60
+    lines = [
+        f"[bold]{_e(incident.service)}{_e(whom)} around {at:%Y-%m-%d %H:%M:%S}[/] ({at:%Z}, {minutes:g} min before and after)"
+    ]
+    lines.append(f"  {_summary(incident)}")
+
+    lines += ["", "[bold]Deployment before[/]"]
+    deployment = incident.deployment
+    if deployment is None:
+        lines.append("  none recorded in the 30 days before (lgtm deploy start|finish|fail records them)")
+    else:
+        ago = _length(incident.at - deployment.at)
+        lines.append(f"  {_clock(deployment.at)}  {_e(deployment.sentence())}, {ago} before")
+
+    lines += ["", "[bold]Alerts[/]"]
+    for alert in incident.alerts:
+        colour = "red" if alert.state == "firing" and alert.severity == "critical" else "yellow"
+        about = "/".join(part for part in (alert.service, alert.slo) if part)
+        when = f"{_clock(alert.start)} to {_clock(alert.end)}"
+        lines.append(f"  {when}  [{colour}]{alert.state:<8}{_e(alert.severity):<9}[/]{_e(alert.name)}  {_e(about)}")
+    if not incident.alerts:
+        lines.append("  none")
+
+    lines += ["", "[bold]SLOs[/]  (errors in the 5 min before; worst in the window; budget left then)"]
+    for slo in incident.slos:
+        groups = "".join(f" {k}={v}" for k, v in slo.groups.items())
+        burn = f"{slo.burn:.1f}x" if slo.burn is not None else "-"
+        colour = "red" if (slo.burn or 0) >= 14.4 else "yellow" if (slo.burn or 0) >= 1 else "green"
+        lines.append(
+            f"  [{colour}]{burn:>7}[/] {_share(slo.error_ratio):>8} {_share(slo.worst_error_ratio):>8} "
+            f"{_share(slo.budget_remaining):>8}  {_e(slo.slo + groups)}  {_e(slo.title)} ({_e(slo.objective)})"
+        )
+    if not incident.slos:
+        lines.append("  no SLO of this service has data at that time")
+
+    seen, failed = incident.executions_seen, incident.executions_failed
+    lines += [
+        "",
+        f"[bold]Executions{_e(whom)}[/]  ({len(incident.executions)} shown of {_counted(seen)}, {_counted(failed)} failed)",
+    ]
+    for e in incident.executions:
+        colour = "green" if e.status == "success" else "red"
+        company = f" {_e(e.company)}" if e.company and not incident.company else ""
+        error = f"  {_e(_cut(e.error, 120))}" if e.error else ""
+        lines.append(
+            f"  {_clock(e.start)}  [{colour}]{_e(e.status):<8}[/]{e.duration:>8.3f} s  "
+            f"{_e(e.process)} {_e(e.version)}{company}{error}"
+        )
+        if e.stages:
+            lines.append("            " + ", ".join(_stage(s) for s in e.stages))
+        lines.append(f"            [dim]{_e(e.link)}[/]")
+    if not incident.executions:
+        lines.append(
+            "  none found: no trace of a process in this time" + (f" with company.id={_e(incident.company)}" if whom else "")
+        )
+
+    lines += ["", f"[bold]Errors in the logs[/]  ({incident.log_lines} lines)"]
+    for group in incident.logs:
+        lines.append(f"  {_clock(group.at)}  {group.count:>4}x  {_e(_cut(group.message, 160))}")
+        if group.link:
+            lines.append(f"                   [dim]{_e(group.link)}[/]")
+    if not incident.logs:
+        lines.append("  none")
+
+    lines += ["", "[bold]Slowest traces[/]"]
+    for trace in incident.slowest:
+        lines.append(f"  {_clock(trace.start)}  {trace.duration:>8.3f} s  {_e(trace.name)}")
+        lines.append(f"            [dim]{_e(trace.link)}[/]")
+    if not incident.slowest:
+        lines.append("  none")
+
+    lines.append("")
+    lines += [f"{name:<10} {_e(link)}" for name, link in incident.links.items()]
+    lines += [f"[yellow]without {_e(problem)}[/]" for problem in incident.missing]
+    lines.append(f"[dim]answered in {incident.seconds:.1f} s[/]")
+    return lines
+
+
+def _counted(number: int) -> str:
+    # A search ends at its limit: there may be more.
+    return f"{number} or more" if number >= _SEARCH_LIMIT else str(number)
+
+
+def _summary(incident: Incident) -> str:
+    parts = []
+    firing = [a for a in incident.alerts if a.state == "firing" and a.service == incident.service]
+    if firing:
+        parts.append(f"{len(firing)} {'alert' if len(firing) == 1 else 'alerts'} firing")
+    worst = incident.slos[0] if incident.slos else None
+    if worst is not None and (worst.burn or 0) >= 1:
+        parts.append(f"{worst.slo} burnt its budget {worst.burn:.1f} times too fast")
+    if incident.executions_failed:
+        word = "execution" if incident.executions_failed == 1 else "executions"
+        parts.append(f"{_counted(incident.executions_failed)} {word} failed")
+        stages = [s.name for e in incident.executions for s in e.stages if s.status == "error"]
+        if stages:
+            often = max(set(stages), key=stages.count)
+            parts.append(f"most of them in stage {often}" if stages.count(often) > 1 else f"one in stage {often}")
+    if incident.log_lines:
+        parts.append(f"{incident.log_lines} error lines")
+    if incident.empty:
+        return f"Nothing is known of {_e(incident.service)} at that time: is the name right, and is the time within retention?"
+    return _e("; ".join(parts)) if parts else "Nothing was wrong that any of the servers knows of."
+
+
+def _e(text: object) -> str:
+    return str(text).replace("[", "\\[")
+
+
+def _cut(text: str, length: int) -> str:
+    line = text.replace("\n", " ")
+    return line if len(line) <= length else line[: length - 1] + "…"
+
+
+def _clock(at: float) -> str:
+    return f"{datetime.fromtimestamp(at):%H:%M:%S}"
+
+
+def _share(value: float | None) -> str:
+    return "-" if value is None else f"{value * 100:.3g} %"
+
+
+def _stage(stage: Stage) -> str:
+    text = f"{_e(stage.name)} {stage.duration:.3f} s"
+    return f"[red]{text} failed[/]" if stage.status == "error" else text
+
+
+def _length(seconds: float) -> str:
+    for size, unit in ((86_400, "days"), (3600, "h"), (60, "min")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} s"

@@ -1,0 +1,101 @@
+"""The page of the alerts themselves: which of them wake people for nothing."""
+
+from __future__ import annotations
+
+from grafana_foundation_sdk.models import dashboard as m
+
+from generator import names
+from generator.render.dashboards import ask
+from generator.render.dashboards.style import (
+    GOOD,
+    NEUTRAL,
+    SEVERITY_COLOURS,
+    WATCH,
+    AnyPanel,
+    Ask,
+    Column,
+    Section,
+    Step,
+    Tile,
+    dashboard,
+    graph,
+    grid,
+    history,
+    line,
+    link,
+)
+
+_QUIET = "No alert has fired in the last 7 days."
+SEVERITIES = {name: (name, colour) for name, colour in SEVERITY_COLOURS.items()}
+# More often than every day is noise, whatever it is about.
+OFTEN = (Step(None, GOOD), Step(3, WATCH), Step(7, "red"))
+
+
+def render() -> m.Dashboard:
+    """The page of alert quality."""
+    sections = [Section("top", "", [Tile("noisy", _noisy(), 24, 11), *_over_time()])]
+    return dashboard(
+        names.ALERTS_UID,
+        "Alert quality",
+        "Which alerts fire most and longest. One that nobody acts on teaches people to look away.",
+        sections,
+        tags=["alerts"],
+        since="now-24h",
+        links=[link("Overview", f"/d/{names.OVERVIEW_UID}", icon="apps")],
+        refresh="5m",
+    )
+
+
+def _noisy() -> AnyPanel:
+    return grid(
+        "Alerts of the last 7 days, noisiest first",
+        "Often and short: it fires too early, or is about something that mends itself. Rarely and long: nobody looks at it. "
+        "Counted in steps of five minutes.",
+        [
+            Ask(ask.alert_count(), instant=True, ref="Count"),
+            Ask(ask.alert_time(), instant=True, ref="Time"),
+            Ask(f"{ask.alert_time()} / {ask.alert_count()}", instant=True, ref="Mean"),
+        ],
+        [
+            Column("severity", "Severity", 110, words=SEVERITIES, limits=(Step(None, NEUTRAL),), filled=True),
+            Column("alertname", "Alert"),
+            Column("service", "Service", 170),
+            Column("slo", "SLO", 220, empty=""),
+            Column("probe", "Probe", 120, empty=""),
+            Column("owner", "Owner", 110, empty=""),
+            Column("Value #Count", "Times", 90, decimals=0, limits=OFTEN),
+            Column("Value #Mean", "Mean until resolved", 170, "s", 0, empty="since before"),
+            Column("Value #Time", "Fired in all", 130, "s", 0),
+        ],
+        empty=_QUIET,
+        sort=[("Times", True), ("Fired in all", True)],
+    )
+
+
+def _over_time() -> list[Tile]:
+    firing = graph(
+        "Firing at once",
+        "Many at once are one fault that shows in many places: dependencies in slos.yaml (depends_on) hold the others back.",
+        [Ask(ask.alerts_by_severity(), "{{severity}}")],
+        empty="No alert fired in this range.",
+        decimals=0,
+        stacked=True,
+    )
+    for severity, colour in SEVERITY_COLOURS.items():
+        line(firing, severity, colour)
+    sent = graph(
+        "Notifications per minute",
+        "What reaches people. More than a few an hour, and nobody reads them: group them (routing: group_by).",
+        [Ask(ask.notified(), "{{integration}}"), Ask(ask.notified(failed=True), "{{integration}} fails")],
+        empty="No notification was sent in this range.",
+        decimals=1,
+    )
+    line(sent, ".+ fails", "red", regex=True)
+    fired = history(
+        "When each fired",
+        "Drag over the picture to see what began first.",
+        [Ask(ask.all_alerts(), "{{service}} {{slo}}{{probe}} {{severity}}")],
+        {"1": ("fires", "red")},
+        empty="No alert fired in this range.",
+    )
+    return [Tile("firing", firing, 12, 8), Tile("sent", sent, 12, 8), Tile("fired", fired, 24, 12)]

@@ -1,0 +1,269 @@
+"""Times as people say them, answers of Tempo, and the text of an incident."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import socket
+import threading
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from rich.text import Text
+
+from generator import deploy, incident
+from generator.cli import cli
+from generator.errors import LgtmError
+from generator.incident import Incident, parse_time
+
+# A Saturday.
+NOW = datetime(2026, 11, 21, 11, 30, 0).astimezone()
+
+
+@pytest.mark.parametrize(
+    ("said", "meant"),
+    [
+        ("yesterday 14:43", datetime(2026, 11, 20, 14, 43)),
+        ("Yesterday at 14:43", datetime(2026, 11, 20, 14, 43)),
+        ("today 9:05", datetime(2026, 11, 21, 9, 5)),
+        ("11:29", datetime(2026, 11, 21, 11, 29)),
+        ("14:43", datetime(2026, 11, 20, 14, 43)),  # not yet today
+        ("14:43:07", datetime(2026, 11, 20, 14, 43, 7)),
+        ("monday 8:00", datetime(2026, 11, 16, 8, 0)),
+        ("saturday 11:00", datetime(2026, 11, 21, 11, 0)),
+        ("saturday 12:00", datetime(2026, 11, 14, 12, 0)),
+        ("2026-11-20 14:43", datetime(2026, 11, 20, 14, 43)),
+        ("2026-11-20T14:43:07", datetime(2026, 11, 20, 14, 43, 7)),
+        ("20 minutes ago", datetime(2026, 11, 21, 11, 10)),
+        ("2h ago", datetime(2026, 11, 21, 9, 30)),
+        ("1 day ago", datetime(2026, 11, 20, 11, 30)),
+        ("now", datetime(2026, 11, 21, 11, 30)),
+    ],
+)
+def test_times(said: str, meant: datetime) -> None:
+    assert parse_time(said, NOW) == meant.astimezone()
+
+
+def test_times_with_a_zone() -> None:
+    assert parse_time("2026-11-20T14:43:00+02:00", NOW) == datetime(2026, 11, 20, 12, 43, tzinfo=UTC)
+    assert parse_time("2026-11-20T14:43:00Z", NOW) == datetime(2026, 11, 20, 14, 43, tzinfo=UTC)
+    assert parse_time(f"{int(NOW.timestamp()) - 60}", NOW) == NOW - timedelta(seconds=60)
+
+
+@pytest.mark.parametrize("said", ["", "soon", "25:00", "12:61", "someday 10:00", "2026-11-20", "14", "2026-13-01 10:00"])
+def test_what_is_no_time(said: str) -> None:
+    with pytest.raises(LgtmError, match="is not a time"):
+        parse_time(said, NOW)
+
+
+def test_the_future_is_refused() -> None:
+    with pytest.raises(LgtmError, match="lies ahead"):
+        parse_time("2026-11-22 10:00", NOW)
+
+
+def test_spans_of_tempo() -> None:
+    answer = {
+        "trace": {
+            "resourceSpans": [
+                {
+                    "scopeSpans": [
+                        {
+                            "spans": [
+                                {
+                                    "spanId": "Kjk4QMZPBWw=",
+                                    "name": "rank",
+                                    "startTimeUnixNano": "1000000000",
+                                    "endTimeUnixNano": "3500000000",
+                                    "status": {"code": "STATUS_CODE_ERROR", "message": "no"},
+                                    "attributes": [{"key": "process.stage", "value": {"stringValue": "rank"}}],
+                                }
+                            ]
+                        }
+                    ]
+                }
+            ]
+        }
+    }
+    (span,) = incident._spans(answer)
+    assert (span["id"], span["duration"], span["failed"], span["message"]) == ("2a393840c64f056c", 2.5, True, "no")
+    assert span["values"] == {"process.stage": "rank"}
+
+
+def _found() -> Incident:
+    at = NOW.timestamp()
+    return Incident(
+        "council-api",
+        "north[wind]",
+        at,
+        at - 300,
+        at + 300,
+        slos=[incident.Slo("auth", "Sign in", "99.9%", {"region": "eu"}, 0.05, 0.1, 100.0, -3.2)],
+        alerts=[incident.Alert("SLOBurnRateCritical", "council-api", "auth", "critical", "firing", at, at + 60)],
+        executions=[
+            incident.Execution(
+                "login",
+                "1",
+                "error",
+                "north[wind]",
+                at,
+                1.5,
+                "a" * 32,
+                "E: [x]",
+                (incident.Stage("rank", 1.0, "error"),),
+                "http://t",
+            )
+        ],
+        executions_seen=4,
+        executions_failed=1,
+        logs=[incident.LogGroup(3, "failed [3]", at, None, None)],
+        log_lines=3,
+        slowest=[incident.SlowTrace("POST /x", at, 2.0, "b" * 32, "http://t2")],
+        deployment=deploy.Deployment("1", "council-api", "2.2.0", "abc", "production", "succeeded", at - 3600, 60.0),
+        links={"logs": "http://l"},
+        missing=["the alerts: no answer in time"],
+    )
+
+
+def test_the_text_says_everything_once() -> None:
+    text = "\n".join(Text.from_markup(line).plain for line in incident.as_text(_found()))
+    for part in (
+        "council-api for north[wind] around 2026-11-21 11:30:00",
+        "auth burnt its budget 100.0 times too fast; 1 execution failed; one in stage rank; 3 error lines",
+        "Deployment of council-api 2.2.0 (abc) succeeded after 60 s, 60 min before",
+        "critical SLOBurnRateCritical  council-api/auth",
+        "100.0x      5 %     10 %   -320 %  auth region=eu  Sign in (99.9%)",
+        "error      1.500 s  login 1  E: [x]",
+        "rank 1.000 s failed",
+        "3x  failed [3]",
+        "2.000 s  POST /x",
+        "without the alerts: no answer in time",
+    ):
+        assert part in text, part
+
+
+def test_nothing_known_is_said() -> None:
+    nothing = Incident("shop", None, NOW.timestamp(), NOW.timestamp() - 300, NOW.timestamp() + 300)
+    assert nothing.empty and "Nothing is known of shop" in "\n".join(incident.as_text(nothing))
+
+
+# Deployments
+
+
+def _event(status: str, at: float, id_: str, version: str = "1") -> deploy.Deployment:
+    return deploy.Deployment(id_, "shop", version, "c0ffee", "production", status, at)
+
+
+def _next(known: list[deploy.Deployment], status: str, at: float, version: str = "1") -> deploy.Deployment:
+    return deploy._of(known, status, service="shop", version=version, commit="", environment="production", url=None, at=at)
+
+
+def test_an_end_belongs_to_its_start() -> None:
+    known = [_event("started", 1000, "1-1000")]
+    done = _next(known, "succeeded", 1060)
+    assert (done.id, done.duration, done.commit, done.recovery) == ("1-1000", 60, "c0ffee", None)
+    other = _next(known, "succeeded", 1060, version="2")
+    assert other.duration is None and other.id != "1-1000"
+
+
+def test_recovery_runs_from_the_first_failure_to_the_next_success() -> None:
+    known = [
+        _event("succeeded", 500, "1-400"),
+        _event("started", 1000, "2-1000", "2"),
+        _event("succeeded", 1050, "2-1000", "2"),
+        _event("failed", 1200, "2-1000", "2"),  # taken back
+        _event("started", 1300, "3-1300", "3"),
+        _event("failed", 1350, "3-1300", "3"),
+        _event("started", 1400, "4-1400", "4"),
+    ]
+    assert _next(known, "succeeded", 1500, "4").recovery == 300
+    well = [*known, _event("succeeded", 1500, "4-1400", "4"), _event("started", 1600, "5-1600", "5")]
+    assert _next(well, "succeeded", 1700, "5").recovery is None
+
+
+def test_taking_back_is_not_a_long_deployment() -> None:
+    known = [_event("started", 1000, "1-1000"), _event("succeeded", 1060, "1-1000")]
+    back = _next(known, "failed", 5000)
+    assert (back.id, back.duration, back.status) == ("1-1000", None, "failed")
+
+
+def test_figures_are_queries() -> None:
+    from generator import promql
+
+    for name in deploy.FIGURES:
+        promql.parse(deploy.figure(name, "7d"))
+        assert "RANGE" not in deploy.figure(name)
+
+
+# The commands, with nobody listening
+
+
+@pytest.fixture
+def nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (tmp_path / "compose.yaml").write_text("services: {}\n")
+    with contextlib.ExitStack() as held:
+        names = ("PROMETHEUS_PORT", "LOKI_PORT", "TEMPO_PORT", "OTLP_HTTP_PORT", "GRAFANA_PORT")
+        for name in names:
+            probe = held.enter_context(contextlib.closing(socket.socket()))
+            probe.bind(("127.0.0.1", 0))
+            monkeypatch.setenv(name, str(probe.getsockname()[1]))
+    return tmp_path
+
+
+def _lgtm(project: Path, *words: str) -> tuple[int, str]:
+    done = CliRunner().invoke(cli, ["-C", str(project), *words])
+    return done.exit_code, done.output
+
+
+def test_no_stack_is_one_sentence(nobody: Path) -> None:
+    code, said = _lgtm(nobody, "incident", "--service", "shop", "--at", "now")
+    assert code == 1 and "No server answers" in said and "lgtm status" in said
+    code, said = _lgtm(nobody, "deploy", "start", "--service", "shop", "--version", "1")
+    assert code == 1 and "The deployment is not recorded" in said and "--to" in said
+    code, said = _lgtm(nobody, "deploy", "figures")
+    assert code == 1 and "prometheus does not answer" in said
+
+
+def test_wrong_questions(nobody: Path) -> None:
+    code, said = _lgtm(nobody, "incident", "--service", "shop", "--at", "soon")
+    assert code == 1 and "yesterday 14:43" in said
+    code, said = _lgtm(nobody, "incident", "--service", "shop", "--at", "now", "--window", "5")
+    assert code == 2 and "5m" in said
+    assert _lgtm(nobody, "deploy", "start", "--service", "shop")[0] == 2
+
+
+class _Otlp(BaseHTTPRequestHandler):
+    """Takes everything; the server keeps the bodies."""
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        self.server.bodies.append((self.path, json.loads(body)))  # type: ignore[attr-defined]
+        self.send_response(200)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *args: object) -> None:
+        pass
+
+
+def test_without_prometheus_this_machine_remembers_the_start(nobody: Path) -> None:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _Otlp)
+    server.bodies = []  # type: ignore[attr-defined]
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    to = ("--service", "shop", "--version", "2", "--to", f"http://127.0.0.1:{server.server_port}/")
+    try:
+        assert _lgtm(nobody, "deploy", "start", *to, "--commit", "c0ffee")[0] == 0
+        code, said = _lgtm(nobody, "deploy", "finish", *to, "--json")
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+    done = json.loads(said)
+    assert (code, done["status"], done["commit"]) == (0, "succeeded", "c0ffee") and 0 <= done["duration"] < 60
+    paths = [path for path, _ in server.bodies]  # type: ignore[attr-defined]
+    assert paths == ["/v1/logs", "/v1/metrics"] * 2
+    metrics = server.bodies[-1][1]["resourceMetrics"][0]["scopeMetrics"][0]["metrics"]  # type: ignore[attr-defined]
+    assert [m["name"] for m in metrics] == ["deployment.timestamp", "deployment.duration"]
