@@ -67,8 +67,8 @@ def measure(server: Server, plan: Plan, work: Path | None = None) -> list[Exactn
     peer: dict[str, dict[str, dict[str, str]]] = {}
     if work is not None:
         for name in SERVICES:
-            theirs = sloths.windows(rules.all_rules(sloths.groups(name, f'job="{name}"', work, "99")))
-            peer[name] = {rule["labels"]["sloth_window"]: rule for rule in theirs}
+            every = sloths.windows(rules.all_rules(sloths.groups(name, f'job="{name}"', work, "99")))
+            peer[name] = {rule["labels"]["sloth_window"]: rule for rule in every}
         # Sloth's budget is an average of this one over 30 days. Its files name no interval: the server's is 30 s.
         five = [windows["5m"] for windows in peer.values()]
         server.record(rules.dump({"groups": [{"name": "sloth", "interval": "30s", "rules": five}]}), start, END)
@@ -94,6 +94,8 @@ def measure(server: Server, plan: Plan, work: Path | None = None) -> list[Exactn
         mean = f'avg_over_time((sum_over_time(slo:sli_errors:rate{{service="{service.name}"}}[5m]) / '
         mean += f'sum_over_time(slo:sli_total:rate{{service="{service.name}"}}[5m]))[30d:5m])'
         averaged = server.query(mean, at).value
+        # Without a series of errors Sloth's rules have no value at all.
+        theirs = server.query(peer[service.name]["30d"]["expr"], at).result if peer else []
         found.append(
             Exactness(
                 service.name,
@@ -101,7 +103,7 @@ def measure(server: Server, plan: Plan, work: Path | None = None) -> list[Exactn
                 1 - truth.errors[service.name] / truth.total[service.name] / budget,
                 1 - errors / total / budget,
                 1 - averaged / budget,
-                1 - server.query(peer[service.name]["30d"]["expr"], at).value / budget if peer else None,
+                1 - float(theirs[0]["value"][1]) / budget if theirs else None,
             )
         )
     return found

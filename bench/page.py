@@ -91,7 +91,7 @@ def _exact(found: list[dict[str, Any]]) -> str:
                 f"{e['watched']:.2%}",
                 f"{e['ours']:.2%}",
                 f"{off:.3%} {_met(off <= 0.001)}",
-                f"{e['sloth']:.2%}" if e["sloth"] is not None else "",
+                f"{e['sloth']:.2%}" if e["sloth"] is not None else "no value",
                 f"{(1 - e['watched']) / (1 - e['sloth']):.1f} times too little spent"
                 if e["sloth"] is not None and e["watched"] < 1
                 else "",

@@ -1,6 +1,8 @@
 """Time and memory for large specs: 1,000 SLOs (1 s to validate, 2 s to render) and 10,000 (15 s in all, 1 GiB).
 
-Run by hand: ``.venv/bin/python bench/validate.py [SLOS …]``. Each size runs in a process of its own, so that memory is its own.
+Run by hand: ``.venv/bin/python bench/validate.py [SLOS …]``.
+Each size runs in a process of its own, so that memory is its own. Limits are held against processor time,
+since the machine may be shared; nothing here waits for anything else.
 """
 
 from __future__ import annotations
@@ -12,7 +14,8 @@ import tempfile
 import time
 from pathlib import Path
 
-LIMITS = {1_000: (1.0, 2.0, 1024), 10_000: (15.0, 15.0, 1024)}
+# Seconds to validate, seconds to render, MiB. For 10,000 the two together have 15 s.
+LIMITS = {1_000: (1.0, 2.0, 1024), 10_000: (3.0, 12.0, 1024)}
 
 
 def spec(slos: int) -> str:
@@ -65,12 +68,13 @@ def measure(slos: int) -> None:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     size = sum(len(a.text) for a in artifacts) / 2**20
     sys.stdout.write(
-        f"{slos:>6} SLOs: validate {validated:.2f} s (CPU {validated_cpu:.2f}), render {rendered:.2f} s (CPU {rendered_cpu:.2f}), "
+        f"{slos:>6} SLOs: validate {validated:.2f} s (CPU {validated_cpu:.2f}), "
+        f"render {rendered:.2f} s (CPU {rendered_cpu:.2f}), "
         f"{len(artifacts)} files of {size:.0f} MiB, peak {peak:.0f} MiB\n"
     )
     if slos in LIMITS:
         to_validate, to_render, memory = LIMITS[slos]
-        ok = validated <= to_validate and rendered <= to_render and peak <= memory
+        ok = validated_cpu <= to_validate and rendered_cpu <= to_render and peak <= memory
         sys.stdout.write("        within its limits\n" if ok else f"        BEYOND its limits of {LIMITS[slos]}\n")
 
 

@@ -640,7 +640,7 @@ def incident(state: State, service: str, at: str, company: str | None, window: s
         click.echo(json.dumps(found.as_json(), indent=2))
         return
     console = _console()
-    for line in incidents.as_text(found):
+    for line in incidents.as_text(found, clickable=console.is_terminal):
         console.print(line)
 
 

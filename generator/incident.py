@@ -29,6 +29,7 @@ DEADLINE = 3.4
 # Executions without their stages are better than none: by then, whatever stages have come.
 _STAGES_DEADLINE = 2.8
 _SHOWN_EXECUTIONS = 10
+_SHOWN_FAILED = 7
 _SEARCH_LIMIT = 60
 _SHOWN_LOGS = 10
 _SHOWN_TRACES = 5
@@ -334,7 +335,11 @@ class _Asker:
                 found.setdefault((execution.trace_id, execution.process), execution)
         everyone = sorted(found.values(), key=lambda e: (e.status == "success", abs(e.start - self.at)))
         failed = sum(e.status != "success" for e in everyone)
-        shown = everyone[:_SHOWN_EXECUTIONS]
+        # Mostly what failed, and some of what did not, since the contrast tells.
+        shown = everyone[: min(failed, _SHOWN_FAILED)]
+        shown += [e for e in everyone if e.status == "success"][: _SHOWN_EXECUTIONS - len(shown)]
+        shown += everyone[len(shown) : _SHOWN_EXECUTIONS] if len(shown) < _SHOWN_EXECUTIONS else []
+        shown = list({(e.trace_id, e.process): e for e in shown}.values())
         # Three at a time: Tempo shares its processors with the others that are asked.
         columns = [_in_background(lambda part: [self._with_stages(e) for e in part], shown[i::3]) for i in range(3)]
         detailed: dict[tuple[str, str], Execution] = {}
@@ -617,8 +622,15 @@ def _hex(value: str | None) -> str:
 # --- The answer as text ------------------------------------------------------------------------------------------------------
 
 
-def as_text(incident: Incident) -> list[str]:
-    """The answer in lines, for a terminal; rich's markup around what matters. Values are escaped."""
+def as_text(incident: Incident, *, clickable: bool = False) -> list[str]:
+    """The answer in lines, for a terminal; rich's markup around what matters. Values are escaped.
+
+    ``clickable`` hides addresses behind what they lead to, for terminals that show links.
+    """
+
+    def link(address: str, words: str) -> str:
+        return f"[dim][link={address}]{words}[/link][/]" if clickable else f"[dim]{_e(address)}[/]"
+
     at = datetime.fromtimestamp(incident.at).astimezone()
     whom = f" for {incident.company}" if incident.company else ""
     minutes = (incident.at - incident.start) / 60
@@ -671,7 +683,7 @@ def as_text(incident: Incident) -> list[str]:
         )
         if e.stages:
             lines.append("            " + ", ".join(_stage(s) for s in e.stages))
-        lines.append(f"            [dim]{_e(e.link)}[/]")
+        lines.append(f"            {link(e.link, f'trace {e.trace_id}')}")
     if not incident.executions:
         lines.append(
             "  none found: no trace of a process in this time" + (f" with company.id={_e(incident.company)}" if whom else "")
@@ -681,19 +693,19 @@ def as_text(incident: Incident) -> list[str]:
     for group in incident.logs:
         lines.append(f"  {_clock(group.at)}  {group.count:>4}x  {_e(_cut(group.message, 160))}")
         if group.link:
-            lines.append(f"                   [dim]{_e(group.link)}[/]")
+            lines.append(f"                   {link(group.link, f'trace {group.trace_id}')}")
     if not incident.logs:
         lines.append("  none")
 
     lines += ["", "[bold]Slowest traces[/]"]
     for trace in incident.slowest:
         lines.append(f"  {_clock(trace.start)}  {trace.duration:>8.3f} s  {_e(trace.name)}")
-        lines.append(f"            [dim]{_e(trace.link)}[/]")
+        lines.append(f"            {link(trace.link, f'trace {trace.trace_id}')}")
     if not incident.slowest:
         lines.append("  none")
 
     lines.append("")
-    lines += [f"{name:<10} {_e(link)}" for name, link in incident.links.items()]
+    lines += [f"{name:<10} {link(address, 'open')}" for name, address in incident.links.items()]
     lines += [f"[yellow]without {_e(problem)}[/]" for problem in incident.missing]
     lines.append(f"[dim]answered in {incident.seconds:.1f} s[/]")
     return lines

@@ -629,7 +629,7 @@ class _Resolver:
         context = {
             "service": name,
             "match": match,
-            "range": Duration(max(interval.seconds * 4, Decimal(60))),
+            "range": sli.rate_range(interval),
             "probes": {p: (probe.interval, probe.slower_than) for p, probe in spec.probes.items()},
             "processes": {p: process.sla for p, process in spec.processes.items()},
         }

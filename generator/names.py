@@ -131,7 +131,7 @@ def metric_glossary() -> Iterable[tuple[str, str]]:
         (ERROR_BUDGET, "share of events that may fail (1 - objective), with the SLO's metadata as labels"),
         (LOG_ERRORS, "bad log lines per second, recorded by Loki's ruler"),
         (LOG_TOTAL, "log lines per second of which those are a part, the same"),
-        (SLA_REMAINING, "share of an SLA's error budget left in this calendar month or quarter (UTC), every 5 min"),
+        (SLA_REMAINING, "share of an SLA's error budget left in this calendar month or quarter (UTC), by whole hours"),
         (BUDGET_REMAINING, "share of the error budget left over the SLO's window: 1 untouched, below 0 overspent"),
     )
 

@@ -432,6 +432,13 @@ def with_matchers(query: str, matchers: Mapping[str, str]) -> str:
 
     Raises PromqlError.
     """
+    return _with_matchers(query, tuple(matchers.items()))
+
+
+# Rules and dashboards of a service ask for the same few again and again.
+@lru_cache(maxsize=4096)
+def _with_matchers(query: str, added: tuple[tuple[str, str], ...]) -> str:
+    matchers = dict(added)
     expr = parse(query)
     if not matchers:
         return expr.prettify() if isinstance(expr, pp.VectorSelector) else query

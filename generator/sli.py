@@ -22,11 +22,24 @@ from generator.promql import quote
 from generator.units import Duration, DurationField, Threshold, ThresholdField, percent, plain
 
 
+def rate_range(interval: Duration) -> Duration:
+    """The range of a raw counter's rate: one interval more than a multiple of 30 s, at least 60 s.
+
+    Between the first and the last of its samples then lies a whole number of evaluations' steps, and every increment is
+    seen by equally many evaluations: their sum is the number of events, and not one that depends on where in the range
+    the events fell. Where no such range is short enough, it is five intervals.
+    """
+    for span in range(60, 241, 30):
+        if span >= 2 * interval.seconds and span % interval.seconds == 0:
+            return Duration(span + interval.seconds)
+    return Duration(max(Decimal(60), 4 * interval.seconds) + interval.seconds)
+
+
 @dataclass(frozen=True)
 class Context:
     """What an SLI needs to know of the SLO that it belongs to.
 
-    ``range`` is the range of the raw counters' rate: four scrape intervals, long enough to survive a lost scrape and
+    ``range`` is the range of the raw counters' rate, by ``rate_range``: long enough to survive a lost scrape and
     short enough not to delay a page. ``match`` are the matchers for selectors that do not name them themselves.
     ``probes`` gives each probe's interval and the duration above which it counts as failed; ``processes`` the SLA of
     each process of the registry that has one. ``slo`` is the SLO's name.

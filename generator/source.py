@@ -27,7 +27,7 @@ MAX_DEPTH = 60
 # Values of a file, keys among them: what 15,000 SLOs need; this bounds the memory that positions take. Those that come
 # out of an alias are counted apart, since a few nested ones can grow into anything.
 MAX_NODES = 400_000
-MAX_REPEATED = 100_000
+MAX_REPEATED = 50_000
 # A file below this cannot hold so many values that it has to be counted before it is parsed.
 _SMALL = 512 * 1024
 

@@ -695,9 +695,11 @@ def _written(location: tuple[str | int, ...], data: Any) -> Path_:
     for index, part in enumerate(location):
         if part == "[key]":
             continue
-        if isinstance(data, list) and isinstance(part, int) and part < len(data):
-            data = data[part]
-        elif isinstance(data, dict) and part in data:
+        if isinstance(data, list):
+            inside = isinstance(part, int) and part < len(data)
+        else:
+            inside = isinstance(data, dict) and part in data
+        if inside:
             data = data[part]
         elif index + 1 < len(location) or not isinstance(data, dict):
             continue

@@ -23,10 +23,11 @@ _UNITS: tuple[tuple[str, Decimal], ...] = (
 )
 _DURATION = re.compile(
     r"(?:(?P<w>\d{1,9})w)?(?:(?P<d>\d{1,9})d)?(?:(?P<h>\d{1,9})h)?(?:(?P<m>\d{1,9})m(?!s))?"
-    r"(?:(?P<s>\d{1,9}(?:\.\d{1,3})?)s)?(?:(?P<ms>\d{1,9})ms)?\Z"
+    r"(?:(?P<s>\d{1,9}(?:\.\d{1,3})?)s)?(?:(?P<ms>\d{1,9})ms)?\Z",
+    re.ASCII,
 )
-_PERCENT = re.compile(r"(?P<number>\d{1,3}(?:\.\d{1,12})?)\s*%\Z")
-_SIZE = re.compile(r"(?P<number>\d{1,18}(?:\.\d{1,6})?)\s*(?P<unit>[kKMGT]i?)B\Z")
+_PERCENT = re.compile(r"(?P<number>\d{1,3}(?:\.\d{1,12})?)\s*%\Z", re.ASCII)
+_SIZE = re.compile(r"(?P<number>\d{1,18}(?:\.\d{1,6})?)\s*(?P<unit>[kKMGT]i?)B\Z", re.ASCII)
 _SIZES = {"k": 10**3, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 _BINARY = {"ki": 2**10, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}
 
@@ -124,7 +125,7 @@ def _threshold(value: Any) -> Threshold:
         return Threshold(Decimal(value), plain(Decimal(value)), "number")
     if isinstance(value, str):
         text = value.strip()
-        if match := re.match(r"(\d{1,9}(?:\.\d{1,12})?)\s*%\Z", text):
+        if match := re.match(r"([0-9]{1,9}(?:\.[0-9]{1,12})?)\s*%\Z", text):
             return Threshold(Decimal(match[1]) / 100, text, "percent")
         if match := _SIZE.match(text):
             size = Decimal(match["number"]) * (_BINARY.get(match["unit"]) or _SIZES[match["unit"]])

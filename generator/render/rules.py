@@ -15,7 +15,6 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Collection, Iterable
-from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
@@ -106,23 +105,9 @@ def _selector(service: ResolvedService, **labels: str) -> str:
     return "{" + ",".join(f"{name}={quote(value)}" for name, value in matchers.items()) + "}"
 
 
-def rate_range(interval: Duration) -> Duration:
-    """The range of a raw counter's rate: one interval more than a multiple of 30 s, of at least 60 s.
-
-    Between the first and the last of its samples then lies a whole number of evaluations' steps, and every increment is
-    seen by equally many evaluations: their sum is the number of events, and not one that depends on where in the range
-    the events fell. Where no such range exists that is short enough, it is four intervals longer than the first.
-    """
-    for steps in (2, 3, 4, 5, 6, 7, 8):
-        span = STEP * steps
-        if span.seconds >= 2 * interval.seconds and span.seconds % interval.seconds == 0:
-            return Duration(span.seconds + interval.seconds)
-    return Duration(max(Decimal(60), 4 * interval.seconds) + interval.seconds)
-
-
 def _sli_rules(service: ResolvedService, slo: ResolvedSlo) -> list[Rule]:
     identity = {"service": slo.service, "slo": slo.name}
-    context = replace(slo.context, range=rate_range(service.interval))
+    context = slo.context
     total = slo.sli.total(context)
     # The total has just been recorded: reading it back costs one sample, where the counters would cost all of theirs.
     recorded = context.aggregate("sum", names.TOTAL_RATE + _selector(service, slo=slo.name))
@@ -241,18 +226,21 @@ def _remaining_rule(service: ResolvedService) -> Rule:
 
 
 def _sla_rule(service: ResolvedService, slo: ResolvedSlo, sla: ResolvedSla) -> Rule:
-    """What is left of a promise to customers, which begins anew with each calendar month or quarter, in UTC."""
+    """What is left of a promise to customers, which begins anew with each calendar month or quarter, in UTC.
+
+    Counts whole hours: five-minute steps over three months would be more than promtool allows one query to hold.
+    """
     counted = _selector(service, slo=sla.slo)
-    # `@ end()` is this evaluation, where time() is each step of the months before it.
-    now = f"timestamp({names.ERROR_BUDGET}{counted} @ end())"
-    step = "vector(time())"
+    # Each step is the end of an hour, and belongs to the month of its middle. `@ end()` is this evaluation.
+    step, now = "vector(time() - 1800)", f"timestamp({names.ERROR_BUDGET}{counted} @ end())"
     if sla.period == "quarter":
         same, reach = f"floor((month({step}) - 1) / 3) == scalar(floor((month({now}) - 1) / 3))", DAY * 92
     else:
         same, reach = f"month({step}) == scalar(month({now}))", DAY * 31
 
     def events(series: str) -> str:
-        return f"sum by (service) (sum_over_time(({series}{counted} and on () ({same}))[{reach}:{SLOW_STEP}]))"
+        hour = f"sum_over_time({series}{counted}[{HOUR}])"
+        return f"sum by (service) (sum_over_time(({hour} and on () ({same}))[{reach}:{HOUR}]))"
 
     expr = f"1 - {events(names.ERRORS_SLOW)}\n/ ({events(names.TOTAL_SLOW)} > 0)\n/ {plain(sla.budget)}\n"
     labels = {"service": service.name, "slo": slo.name, "objective": percent(sla.objective), "period": sla.period}

@@ -27,7 +27,7 @@ def flask_route(environ: Environ) -> str | None:
 class WsgiTelemetry:
     """WSGI middleware; what it does is what ``RequestTelemetry`` does for ASGI.
 
-    ``route`` tells the template of a request from its environ after the application has run; by default Flask's. Without
+    ``route`` tells the template of a request from its environ once the application answers; by default Flask's. Without
     one, requests are ``unmatched``: a path with ids in it is no label.
     """
 
@@ -64,7 +64,12 @@ class WsgiTelemetry:
             captured.headers("request", headers)
             self._body(environ, captured)
 
+        matched: str | None = None
+
         def watched(status: str, answer: list[tuple[str, str]], *more: Any) -> Any:
+            nonlocal matched
+            # Now or never: Flask forgets the request before the middleware sees the end of it.
+            matched = self._route(environ)
             exchange.status = int(status.split(" ", 1)[0])
             answer = [*answer, ("X-Request-ID", exchange.request_id)]
             if captured:
@@ -72,7 +77,9 @@ class WsgiTelemetry:
             return start_response(status, answer, *more)
 
         def finish() -> None:
-            exchange.finish(self._route(environ), self._on_response, captured.fields(exchange.query) if captured else None)
+            exchange.finish(
+                matched or self._route(environ), self._on_response, captured.fields(exchange.query) if captured else None
+            )
 
         try:
             parts = self._app(environ, watched)

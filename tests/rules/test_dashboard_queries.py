@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from bench.replay import Counter, Promtool, load
+from generator import names
 from generator.model import Model
 from generator.render import dashboards, rules
 from generator.render.dashboards import ask
@@ -31,8 +32,11 @@ services:
         by: [region]
         sli: {ratio: {errors: 'http_requests_total{code=~"5.."}', total: http_requests_total}}
       latency: {objective: 95%, window: 7d, sli: {latency: {histogram: http_request_duration_seconds, under: 300ms}}}
-      live: {objective: 99%, sli: {probe: live}}
+      live: {objective: 99%, sli: {probe: live}, sla: 95%}
       silent: {objective: 99%, sli: {ratio: {errors: nobody_counts_this_total, total: nor_this_total}}}
+    processes:
+      checkout: {name: Checkout, sla: 5s, stages: [cart, pay]}
+      export: {name: Export, from: spans}
     alerts:
       PoolSaturated: {expr: db_pool_used / db_pool_size, above: 80%, severity: critical}
   database:
@@ -46,6 +50,10 @@ EVERY = 15
 
 # What answers nothing when nothing is wrong, and why that is right.
 QUIET_WHEN_HEALTHY = {"Firing alerts"}
+# Of pages that show nothing bad in either case here.
+QUIET = {("stack", "Disk is full in")}
+# Tempo's native histograms are not written here.
+QUIET |= {(names.process_uid("shop", "export"), panel) for panel in ("Duration", "95% end within, last hour")}
 # A mark stands only where an alert begins to fire.
 ONLY_AT_ITS_MOMENT = {"Alerts"}
 
@@ -89,12 +97,108 @@ def scraped(*, broken: bool) -> list[Counter]:
         Counter('traces_service_graph_request_total{client="shop",server="database"}', counted(30, 30)),
         Counter('traces_service_graph_request_failed_total{client="shop",server="database"}', counted(0, pick(0, 30))),
     ]
+    made += [*of_processes(broken=broken), *of_the_stack(broken=broken), *of_deployments()]
     for version, runs in (("1", range(0, UNTIL - 300)), ("2", range(UNTIL - 300, UNTIL + 1))):
         values: list[float | str | None] = [1.0 if at in runs else None for at in range(0, UNTIL + 1, EVERY)]
         if version == "1":
             values[runs.stop // EVERY] = "stale"
         made.append(Counter(f'target_info{{service_name="shop",service_version="{version}"}}', values))
     return made
+
+
+def of_processes(*, broken: bool) -> list[Counter]:
+    """What lgtm_instrumentation exports of one process, and Tempo's metrics of another that only traces."""
+    bad = 5.0 if broken else 0.0
+    own, spans = 'job="shop",process_id="checkout",process_version="2"', 'service="shop",process_id="export"'
+    return [
+        Counter(f'process_executions_total{{{own},process_status="success"}}', counted(20, 20 - bad)),
+        Counter(f'process_executions_total{{{own},process_status="error"}}', counted(0, bad)),
+        Counter(f'process_executions_total{{{own},process_status="timeout"}}', counted(0, 0)),
+        Counter(f'process_execution_duration_seconds_bucket{{{own},le="1"}}', counted(20, 20 - 4 * bad)),
+        Counter(f'process_execution_duration_seconds_bucket{{{own},le="10"}}', counted(20, 20)),
+        Counter(f'process_execution_duration_seconds_bucket{{{own},le="+Inf"}}', counted(20, 20)),
+        *(
+            Counter(f'process_stage_duration_seconds_{part}{{job="shop",process_id="checkout",process_stage="{stage}"{le}}}', n)
+            for stage in ("cart", "pay")
+            for part, le, n in (
+                ("sum", "", counted(4, 4)),
+                ("bucket", ',le="1"', counted(20, 20)),
+                ("bucket", ',le="+Inf"', counted(20, 20)),
+            )
+        ),
+        Counter(f'traces_spanmetrics_calls_total{{{spans},process_version="1",process_status="success"}}', counted(20, 20)),
+        Counter(f'traces_spanmetrics_calls_total{{{spans},process_version="1",process_status="error"}}', counted(0, bad)),
+        # Stages have the process's id and no status.
+        Counter(f"traces_spanmetrics_calls_total{{{spans}}}", counted(900, 900)),
+    ]
+
+
+def of_the_stack(*, broken: bool) -> list[Counter]:
+    """What the servers of the stack export of themselves; when broken, spans are refused and a rule fails."""
+    bad = 3.0 if broken else 0.0
+    servers = ("prometheus", "alertmanager", "loki", "tempo", "blackbox")
+    levels = {
+        **{f'up{{job="{name}"}}': 1 for name in (*servers, "collector")},
+        **{f'process_resident_memory_bytes{{job="{name}"}}': 2e8 for name in servers},
+        **{f'go_gc_gomemlimit_bytes{{job="{name}"}}': 4e8 for name in servers},
+        **{f'go_memstats_sys_bytes{{job="{name}"}}': 3e8 for name in servers},
+        **{f'go_memstats_heap_released_bytes{{job="{name}"}}': 1e8 for name in servers},
+        **{f'process_start_time_seconds{{job="{name}"}}': 10 for name in servers},
+        'otelcol_process_memory_rss_bytes{job="collector"}': 1e8,
+        'otelcol_exporter_queue_size{job="collector",exporter="loki"}': 100,
+        'otelcol_exporter_queue_capacity{job="collector",exporter="loki"}': 1000,
+        'prometheus_rule_group_last_duration_seconds{rule_group="/rules/a.yaml;shop:slo"}': 3,
+        'prometheus_rule_group_interval_seconds{rule_group="/rules/a.yaml;shop:slo"}': 30,
+        'loki_ingester_wal_disk_usage_percent{job="loki"}': 0.25,
+        "prometheus_tsdb_retention_limit_seconds": 8640000,
+        'tempo_limits_defaults{limit_name="block_retention"}': 1209600e9,
+        "loki_compactor_apply_retention_last_successful_run_timestamp_seconds": 60,
+        "prometheus_tsdb_storage_blocks_bytes": 1e9,
+        "prometheus_tsdb_wal_storage_size_bytes": 1e8,
+        "prometheus_tsdb_head_chunks_storage_size_bytes": 1e8,
+        "tempodb_backend_bytes_total": 1e9,
+        "prometheus_tsdb_head_series": 10000,
+        'probe_http_status_code{job="probe",service="shop",probe="live"}': 200,
+        'probe_ssl_earliest_cert_expiry{job="probe",service="shop",probe="live"}': 1e6,
+        'probe_http_duration_seconds{job="probe",service="shop",probe="live",phase="connect"}': 0.01,
+    }
+    counters = {
+        **{f'process_cpu_seconds_total{{job="{name}"}}': (1.0, 1.0) for name in servers},
+        'otelcol_process_cpu_seconds_total{job="collector"}': (1.0, 1.0),
+        'otelcol_process_uptime_seconds_total{job="collector"}': (15.0, 15.0),
+        "otelcol_receiver_accepted_spans_total": (100.0, 100.0),
+        "otelcol_receiver_accepted_log_records_total": (50.0, 50.0),
+        "otelcol_receiver_accepted_metric_points_total": (10.0, 10.0),
+        "otelcol_receiver_refused_spans_total": (0.0, bad),
+        "prometheus_tsdb_head_samples_appended_total": (500.0, 500.0),
+        'loki_distributor_bytes_received_total{retention_hours="720"}': (1e4, 1e4),
+        "loki_ingester_chunk_stored_bytes_total": (1e4, 1e4),
+        "tempo_distributor_bytes_received_total": (1e4, 1e4),
+        "prometheus_rule_evaluation_failures_total": (0.0, bad),
+        "prometheus_rule_group_iterations_missed_total": (0.0, 0.0),
+        'alertmanager_notifications_total{integration="webhook"}': (1.0, 1.0),
+        'alertmanager_notifications_failed_total{integration="webhook",reason="other"}': (0.0, 0.0),
+    }
+    return [
+        *(Counter(series, level(value, value)) for series, value in levels.items()),
+        *(Counter(series, counted(*pace)) for series, pace in counters.items()),
+    ]
+
+
+def of_deployments() -> list[Counter]:
+    """One that succeeded and one that failed and was mended: a single sample each, as the collector delivers them."""
+
+    def once(at: int, value: float) -> list[float | str | None]:
+        return [value if step == at else None for step in range(0, UNTIL + 1, EVERY)]
+
+    about = 'service="shop",environment="production",commit="abc",version="{0}",deployment="{0}",status="{1}"'
+    return [
+        Counter(f"deployment_timestamp_seconds{{{about.format('1', 'succeeded')}}}", once(600, 600)),
+        Counter(f"deployment_timestamp_seconds{{{about.format('2', 'failed')}}}", once(900, 900)),
+        Counter(f"deployment_timestamp_seconds{{{about.format('3', 'succeeded')}}}", once(1200, 1200)),
+        Counter(f"deployment_duration_seconds{{{about.format('1', 'succeeded')}}}", once(600, 120)),
+        Counter(f"deployment_recovery_seconds{{{about.format('3', 'succeeded')}}}", once(1200, 300)),
+    ]
 
 
 @dataclass(frozen=True)
@@ -163,7 +267,8 @@ def queries(pages: list[dict[str, Any]]) -> list[dashboards.Query]:
             for name in ("availability", "latency", "live", "silent", "PoolSaturated"):
                 found += dashboards.queries(page, {"alert": name})
         else:
-            assert all(variable["name"] in ("slo", "alert") for variable in variables)
+            boxes = {"company", "process", "request", "trace"}
+            assert all(variable["name"] in {"slo", "alert"} | boxes for variable in variables)
             found += dashboards.queries(page)
     return [query for query in found if query.datasource == "prometheus"]
 
@@ -188,7 +293,7 @@ def test_every_panel_has_an_answer(run: tuple[bool, Answers], queries: list[dash
         answered[key] = answered.get(key, False) or bool(found.by_expr.get(query.expr))
     empty = {key for key, has in answered.items() if not has and key[1] not in ONLY_AT_ITS_MOMENT}
     # The database has no traces of its own: those of the shop, whose job it goes by, are shown.
-    expected = set() if broken else {key for key in answered if key[1] in QUIET_WHEN_HEALTHY}
+    expected = QUIET | (set() if broken else {key for key in answered if key[1] in QUIET_WHEN_HEALTHY})
     # An SLO without data is told in both cases, and it is the shop's.
     expected -= {("overview", "Firing alerts"), ("service-shop", "Firing alerts"), ("runbook-shop", "Firing alerts")}
     assert empty == expected
@@ -294,3 +399,72 @@ def test_a_runbook_shows_only_the_query_of_its_own_section(
     found = answers(promtool, model, {q.expr for q in live}, broken=True)
     answered = [value for q in live for _, value in found.by_expr.get(q.expr, ())]
     assert answered == [1.0, 0.8]
+
+
+def one(found: Answers, queries: list[dashboards.Query], dashboard: str, panel: str, ref: str = "A") -> float:
+    """The one value that a query answers."""
+    ((_, value),) = found.by_expr[expr_of(queries, dashboard, panel, ref)]
+    return value
+
+
+def test_losses_and_failing_rules_are_counted(run: tuple[bool, Answers], queries: list[dashboards.Query]) -> None:
+    broken, found = run
+    # 3 every 15 s for the last quarter of an hour.
+    expected = pytest.approx(180, rel=0.02) if broken else 0
+    assert one(found, queries, "stack", "Lost in 15m") == expected
+    assert one(found, queries, "stack", "Rules failed or late in 15m") == expected
+    shares = {labels["job"]: value for labels, value in found.by_expr[expr_of(queries, "stack", "Servers", "Share")]}
+    assert shares == dict.fromkeys(("prometheus", "alertmanager", "loki", "tempo", "blackbox"), 0.5)
+
+
+def test_a_process_has_its_own_figures(run: tuple[bool, Answers], queries: list[dashboards.Query]) -> None:
+    broken, found = run
+    for process, failing in (("checkout", 0.25), ("export", 0.2)):
+        uid = names.process_uid("shop", process)
+        # An hour holds half an hour of the outage.
+        share = one(found, queries, uid, "Fails, last hour")
+        shorter = {"checkout": 0.125, "export": 5 / 2 / (20 + 5 / 2)}[process]
+        assert share == (pytest.approx(shorter, rel=0.02) if broken else 0)
+        by_version = {
+            labels["process_version"]: v for labels, v in found.by_expr[expr_of(queries, uid, "By version", "Failed")]
+        }
+        assert list(by_version.values()) == [pytest.approx(failing) if broken else 0]
+    uid = names.process_uid("shop", "checkout")
+    stages = [q.expr for q in queries if (q.dashboard, q.panel) == (uid, "Time in each stage, per execution")]
+    assert [value for expr in stages for _, value in found.by_expr[expr]] == [pytest.approx(0.2)] * 2
+    slow = one(found, queries, uid, "95% end within, last hour")
+    assert (slow > 5) is broken
+
+
+def test_deployments_are_counted_once(run: tuple[bool, Answers], queries: list[dashboards.Query]) -> None:
+    _, found = run
+    figures = {
+        q.ref: found.by_expr[q.expr][0][1]
+        for q in queries
+        if (q.dashboard, q.panel) == ("deployments", "By service, last 30 days")
+    }
+    assert figures == {
+        "deployments": 3,
+        "success_rate": pytest.approx(2 / 3),
+        "change_failure_rate": pytest.approx(1 / 3),
+        "duration_seconds": 120,
+        "time_to_recovery_seconds": 300,
+    }
+
+
+def test_the_contract_breaks_when_more_fails_than_it_lets(run: tuple[bool, Answers], queries: list[dashboards.Query]) -> None:
+    broken, found = run
+    left = by_slo(found, expr_of(queries, "sla", "Promises, over the time at the top right", "Left"))
+    # A quarter of the time the probe failed, where 5% may; sums of five minutes blur the edges.
+    assert left == {"live": pytest.approx(1 - 0.25 / 0.05, rel=0.2) if broken else 1}
+
+
+def test_alerts_are_counted_by_how_often_they_began(run: tuple[bool, Answers], queries: list[dashboards.Query]) -> None:
+    broken, found = run
+    table = "Alerts of the last 7 days, noisiest first"
+    times = {
+        (labels["alertname"], labels.get("slo", "")): value
+        for labels, value in found.by_expr[expr_of(queries, "alerts", table, "Count")]
+    }
+    assert set(times.values()) == {1}
+    assert (("SLOBurnRateCritical", "availability") in times) is broken

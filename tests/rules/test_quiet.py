@@ -7,8 +7,9 @@ from dataclasses import replace
 
 import pytest
 
-from bench.replay import Counter, Promtool, Recorded, replay
+from bench.replay import Counter, Promtool, Recorded, load, replay
 from bench.traffic import HOUR, SHOP, during, http, steady
+from generator.render import rules
 
 UNTIL = 3 * HOUR
 # Half of the budget is spent all the time: what a fault adds or loses would show.
@@ -156,3 +157,16 @@ def test_the_budget_is_never_older_than_one_step(promtool: Promtool) -> None:
             assert spent[at] * 30 == pytest.approx(10 * (at - begin - 15), abs=15), (phase, at)
         # Nothing is counted twice or lost when the slow tier takes over.
         assert spent[begin + 1800] * 30 == pytest.approx(10 * 600, rel=0.002), phase
+
+
+def test_an_evaluation_that_was_missed_is_not_made_up_from_the_one_before(promtool: Promtool) -> None:
+    read = load(SHOP)
+    group = next(g for g in rules.service_groups(read, read.services[0]) if g["name"] == "shop:slo")
+    only = {**group, "rules": [r for r in group["rules"] if r.get("record", "").endswith(":sum_window")]}
+    labels = '{service="shop",slo="availability"}'
+    # Prometheus was busy for four minutes: no sample, and no mark that the series ended either.
+    rates: list[float | str | None] = [1.0] * 8 + [None] * 8 + [1.0] * 4
+    inputs = [Counter(f"slo:sli_{what}:rate{labels}", rates, 30) for what in ("errors", "total")]
+    found = promtool.evaluate([only], inputs, 570, interval=30)
+    assert dict(found.one("slo:sli_errors:sum_window"))[570] == 12
+    assert dict(found.one("slo:sli_errors:sum_window"))[360] == 8

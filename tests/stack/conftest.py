@@ -72,7 +72,7 @@ def watched(make_project: Callable[..., Project]) -> Iterator[Watched]:
         text = text.replace(f"host.docker.internal:{shipped}", f"host.docker.internal:{project.port(setting)}")
     # Only the fast condition of the standard policy: the other one resolves by its 30-minute window, too long for a test.
     text = text.replace("  window: 30d\n", "  window: 30d\n  alerting: fast\n", 1)
-    text += "\nalerting:\n  fast: {critical: [{long: 1h, short: 5m, budget: 2%}]}\n"
+    text += "\nalerting:\n  fast: {critical: [{long: 1h, short: 2m, budget: 2%}]}\n"
     spec.write_text(text, encoding="utf-8")
     lgtm(project, "up")
     lgtm(project, "demo", "start")

@@ -63,7 +63,7 @@ services:
             / on (pool) sum by (pool) (db_pool_size)
         above: 80%
         for: 2m
-      Slow: {expr: "rate(x_total[5m]) offset 5m", below: 500ms, severity: info}
+      Slow: {expr: "rate(x_total[5m] offset 5m)", below: 500ms, severity: info}
     runbook:
       symptoms: Nobody can pay.
       diagnosis: ["docker logs checkout", Look.]

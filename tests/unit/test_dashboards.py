@@ -45,7 +45,14 @@ services:
         objective: 95%
         window: 7d
         sli: {latency: {histogram: http_request_duration_seconds, under: 300ms}}
-      live: {objective: 99%, sli: {probe: live}}
+      live: {objective: 99%, sli: {probe: live}, sla: {objective: 98%, window: calendar quarter}}
+    processes:
+      checkout:
+        name: Checkout
+        sla: 5s
+        stages: [cart, pay]
+        objectives: {success: 99%, within_sla: 95%}
+      nightly: {name: Nightly export, from: spans}
     alerts:
       PoolSaturated: {expr: db_pool_used / db_pool_size, above: 80%, for: 5m}
       DiskLow: {expr: disk_free_bytes, below: 2GiB, severity: critical, runbook: "https://wiki.example.com/disk"}
@@ -94,10 +101,13 @@ def ids(page: Mapping[str, Any]) -> list[int]:
     return rows + [p["id"] for p in dashboards.panels(page)]
 
 
-def test_there_is_an_overview_and_two_pages_for_each_service(pages: Mapping[str, Any], model: Model) -> None:
-    expected = {names.OVERVIEW_UID}
+def test_there_are_the_shared_pages_and_those_of_each_service_and_process(pages: Mapping[str, Any], model: Model) -> None:
+    expected = {names.OVERVIEW_UID, names.STACK_UID, names.INCIDENT_UID, names.DEPLOYMENTS_UID, names.ALERTS_UID}
+    expected |= {names.PROBES_UID, names.SLA_UID}
     for service in model.services:
         expected |= {names.service_uid(service.name), names.runbook_uid(service.name)}
+        expected |= {names.process_uid(service.name, process.id) for process in service.processes}
+    assert len(expected) == 7 + 2 * 4 + 2
     assert set(pages) == {f"grafana/generated/dashboards/{uid}.json" for uid in expected}
     assert all(page["uid"] == path.rpartition("/")[2].removesuffix(".json") for path, page in pages.items())
 
@@ -146,7 +156,7 @@ def test_every_page_is_read_only_and_described(by_uid: Mapping[str, Any]) -> Non
 def test_every_panel_with_a_query_says_in_words_why_it_may_be_empty(by_uid: Mapping[str, Any]) -> None:
     for page in by_uid.values():
         for one in dashboards.panels(page):
-            if one.get("targets") and one["type"] != "logs":
+            if one.get("targets") and one["type"] not in ("logs", "traces"):
                 assert len(one["fieldConfig"]["defaults"]["noValue"]) > 10, one["title"]
 
 
@@ -202,7 +212,8 @@ def test_raw_counters_are_never_read_over_more_than_an_hour(by_uid: Mapping[str,
             if query.datasource != "prometheus":
                 continue
             for metric, window in re.findall(r"([a-zA-Z_:][\w:]*)(?:\{[^}]*\})?\[(\w+)\]", query.expr):
-                if not metric.startswith("slo:"):
+                # What is written once per deployment or while an alert fires is as small as what is recorded.
+                if not metric.startswith(("slo:", "deployment_", "ALERTS")):
                     assert Duration.of(window).seconds <= 3600, (query.panel, metric, window)
 
 
@@ -303,7 +314,8 @@ def choices(page: Mapping[str, Any]) -> dict[str, str]:
 
 
 def test_the_slo_variable_offers_every_slo_by_its_title(by_uid: Mapping[str, Any]) -> None:
-    assert choices(by_uid["service-shop"]) == {
+    found = choices(by_uid["service-shop"])
+    assert {name: found[name] for name in ("availability", "latency", "live")} == {
         "availability": "Orders, paid and shipped (availability)",
         "latency": "latency",
         "live": "live",
@@ -312,7 +324,8 @@ def test_the_slo_variable_offers_every_slo_by_its_title(by_uid: Mapping[str, Any
 
 def test_a_runbook_has_a_section_for_everything_that_an_alert_can_name(by_uid: Mapping[str, Any]) -> None:
     found = choices(by_uid["runbook-shop"])
-    assert set(found) == {"availability", "latency", "live", "PoolSaturated", "DiskLow", "Strange"}
+    processes = {"checkout_success", "checkout_within_sla"}
+    assert set(found) == {"availability", "latency", "live", "PoolSaturated", "DiskLow", "Strange"} | processes
     # The SLO and the probe of one name share a section, and both are explained.
     assert "the stack asks <code>http://shop:8000/health</code>" in found["live"]
     assert "probe live failed" in found["live"]
@@ -376,6 +389,94 @@ def test_a_thousand_slos_render_in_seconds() -> None:
     services = {f"service-{i}": {"slos": slos, "probes": {"live": {"url": "http://x/"}}} for i in range(100)}
     big = model_of(yaml.safe_dump({"version": 1, "services": services}))
     began = time.process_time()
-    assert len(dashboards.render(big)) == 201
+    assert len(dashboards.render(big)) == 206
     # About one second of one core; the limit leaves room for slow machines and catches what grows with the square.
     assert time.process_time() - began < 10
+
+
+# --- processes, incidents, deployments, the contract, probes, alerts, the stack ----------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def checkout(by_uid: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
+    return by_uid[names.process_uid("shop", "checkout")]
+
+
+def asked(page: Mapping[str, Any], title: str, variables: Mapping[str, str] | None = None) -> list[str]:
+    """The queries of a panel."""
+    return [query.expr for query in dashboards.queries(page, variables) if query.panel == title]
+
+
+def test_uids_of_processes_do_not_meet() -> None:
+    assert names.process_uid("a-b", "c") != names.process_uid("a", "b-c")
+
+
+def test_a_process_is_measured_against_its_own_sla(checkout: Mapping[str, Any]) -> None:
+    steps = panel(checkout, "Duration, against 5s")["fieldConfig"]["defaults"]["thresholds"]["steps"]
+    assert [s["value"] for s in steps] == [None, 5]
+    failures = panel(checkout, "Share that fails")["fieldConfig"]["defaults"]["thresholds"]["steps"]
+    assert [s["value"] for s in failures] == [None, 0.01]
+    assert any("duration > 5000ms" in q for q in asked(checkout, "Executions that took longer than 5s"))
+    objectives = asked(checkout, "Objectives, worst first")
+    assert objectives and all('slo=~"checkout_success|checkout_within_sla"' in q for q in objectives)
+
+
+def test_stages_are_stacked_in_their_order(checkout: Mapping[str, Any]) -> None:
+    stages = panel(checkout, "Time in each stage, per execution")
+    assert [target["legendFormat"] for target in stages["targets"]] == ["cart", "pay"]
+    assert stages["fieldConfig"]["defaults"]["custom"]["stacking"]["mode"] == "normal"
+
+
+def test_a_process_of_spans_asks_for_no_metrics_that_it_has_not(by_uid: Mapping[str, Any]) -> None:
+    page = by_uid[names.process_uid("shop", "nightly")]
+    found = [q.expr for q in dashboards.queries(page) if q.datasource == "prometheus"]
+    assert found and all("process_execution" not in expr and "process_stage_" not in expr for expr in found)
+    assert all('service="shop"' in expr for expr in found)
+
+
+def test_the_service_leads_to_its_processes(by_uid: Mapping[str, Any]) -> None:
+    for expr in asked(by_uid["service-shop"], "Processes, worst first"):
+        assert f'"dashboard", "{names.process_uid("shop", "checkout")}", "process_id", "checkout"' in expr
+
+
+def test_what_is_left_empty_narrows_no_incident(by_uid: Mapping[str, Any]) -> None:
+    page = by_uid["incident"]
+    (failed,) = asked(page, "Executions that failed")
+    assert "(span.company.id =~ `.*` || `` = ``)" in failed
+    (narrowed,) = asked(page, "Executions that failed", {"company": "acme"})
+    assert "(span.company.id =~ `acme.*` || `acme` = ``)" in narrowed
+    (lines,) = asked(page, "Error lines", {"request": "f00"})
+    assert "| company_id =~ `.*` | process_id =~ `.*` | request_id =~ `f00.*`" in lines
+
+
+def test_rows_of_an_incident_lead_to_their_trace_and_back(by_uid: Mapping[str, Any]) -> None:
+    page = by_uid["incident"]
+    for title in ("Executions that failed", "Error lines", "All executions, newest first"):
+        text = json.dumps(panel(page, title))
+        assert "var-trace=${__data.fields.Trace}" in text and "var-company=${company}" in text
+    assert asked(page, "Spans of the trace", {"trace": "abc"}) == ["abc"]
+    # Tempo leaves out leading zeros of ids, Loki has them.
+    assert asked(page, "Log lines of the trace, newest first", {"trace": "abc"})[0].endswith("trace_id =~ `0*abc.*`")
+
+
+def test_the_contract_is_counted_from_recorded_sums(by_uid: Mapping[str, Any]) -> None:
+    page = by_uid["sla"]
+    assert page["time"]["from"] == "now/M"
+    for query in dashboards.queries(page):
+        for selector in promql.selectors(promql.parse(query.expr)):
+            assert (promql.metric_name(selector) or "").startswith("slo:"), query.expr
+    assert any("vector(0.98)" in expr and '"period", "quarter"' in expr for expr in asked(page, _PROMISES))
+
+
+_PROMISES = "Promises, over the time at the top right"
+
+
+def test_pages_that_would_be_empty_are_not_made() -> None:
+    bare = model_of(yaml.safe_dump({"version": 1, "services": {"x": {"scrape": {"targets": ["x:1"]}}}}))
+    pages = {json.loads(artifact.text)["uid"]: json.loads(artifact.text) for artifact in dashboards.render(bare)}
+    assert not {"sla", "probes"} & set(pages)
+    assert not {"sla", "probes"} & links_of(pages["overview"])
+
+
+def test_the_overview_leads_to_every_shared_page(by_uid: Mapping[str, Any]) -> None:
+    assert links_of(by_uid["overview"]) >= {"stack", "incident", "deployments", "sla", "probes", "alerts"}

@@ -12,7 +12,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import fuzzing
 import pytest
+
+from generator import model
 
 PROGRAM = Path(__file__).with_name("fuzzing.py")
 ALL = 10_000
@@ -46,6 +49,12 @@ def check(child: subprocess.Popen[str], timeout: float) -> int:
     assert not summary["failures"], json.dumps(summary["failures"][:5], indent=2)
     assert summary["peak_mib"] < PEAK_MIB
     return int(summary["valid"])
+
+
+def test_what_is_mutated_is_valid(tmp_path: Path) -> None:
+    file = tmp_path / "slos.yaml"
+    file.write_text(fuzzing.FULL, encoding="utf-8")
+    assert not model.load([file], variables={}).errors
 
 
 def test_a_few_mutated_files() -> None:

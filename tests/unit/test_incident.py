@@ -144,6 +144,17 @@ def test_the_text_says_everything_once() -> None:
         assert part in text, part
 
 
+def test_addresses_hide_behind_what_they_lead_to_in_a_terminal() -> None:
+    found = _found()
+    assert "http://t" in "\n".join(incident.as_text(found))
+    lines = [Text.from_markup(line) for line in incident.as_text(found, clickable=True)]
+    assert "http" not in "\n".join(line.plain for line in lines)
+    assert "trace " + "a" * 32 in "\n".join(line.plain for line in lines)
+    assert {"http://t", "http://t2", "http://l"} == {
+        str(span.style).removeprefix("link ") for line in lines for span in line.spans if str(span.style).startswith("link ")
+    }
+
+
 def test_nothing_known_is_said() -> None:
     nothing = Incident("shop", None, NOW.timestamp(), NOW.timestamp() - 300, NOW.timestamp() + 300)
     assert nothing.empty and "Nothing is known of shop" in "\n".join(incident.as_text(nothing))

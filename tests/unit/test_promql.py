@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from decimal import Decimal
 
@@ -41,7 +42,7 @@ from generator.promql import PromqlError
     ],
 )
 def test_faults_have_a_place(query: str, marked: str, says: str) -> None:
-    with pytest.raises(PromqlError, match=says.replace("(", r"\(")) as error:
+    with pytest.raises(PromqlError, match=re.escape(says)) as error:
         promql.check(query)
     assert error.value.at is not None
     offset, length = error.value.at

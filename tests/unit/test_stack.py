@@ -119,8 +119,11 @@ def test_a_listener_is_found_with_its_process(tmp_path: Path) -> None:
 
 
 def test_two_settings_of_one_port_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(stack.PortInUseError, match="LOKI_PORT and GRAFANA_PORT are both 3000"):
-        stack.check_ports(project(tmp_path, LOKI_PORT="3000"), ["loki", "grafana"], {})
+    with contextlib.closing(socket.socket()) as chosen:
+        chosen.bind(("127.0.0.1", 0))
+        port = str(chosen.getsockname()[1])
+    with pytest.raises(stack.PortInUseError, match=f"LOKI_PORT and GRAFANA_PORT are both {port}"):
+        stack.check_ports(project(tmp_path, LOKI_PORT=port, GRAFANA_PORT=port), ["loki", "grafana"], {})
 
 
 def test_own_ports_are_no_obstacle(tmp_path: Path) -> None:

@@ -595,13 +595,13 @@ def process_figures(service: ResolvedService) -> tuple[str, str, str]:
 
 def _begins(box: str) -> str:
     # In backticks, because what :regex escapes is no escape between quotes.
-    return f"=~`${{{box}:regex}}.*`"
+    return f"=~ `${{{box}:regex}}.*`"
 
 
 def incident_lines(condition: str = "") -> str:
     """LogQL: the lines about what the reader looks for."""
     wanted = "".join(
-        f" | {label}{_begins(box)}"
+        f" | {label} {_begins(box)}"
         for label, box in (("company_id", "company"), ("process_id", "process"), ("request_id", "request"))
     )
     return f'{{service_name=~".+"}}{wanted}{condition}'
@@ -610,7 +610,7 @@ def incident_lines(condition: str = "") -> str:
 def incident_story() -> str:
     """LogQL: those of the trace that was chosen, if one was."""
     # Tempo leaves out leading zeros of a trace's id.
-    return incident_lines(" | trace_id=~`0*${trace:regex}.*`")
+    return '{service_name=~".+"} | trace_id =~ `0*${trace:regex}.*`'
 
 
 def incident_errors() -> str:

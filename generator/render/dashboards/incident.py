@@ -86,7 +86,7 @@ def _numbers() -> list[Tile]:
         _number("Executions", "All that ended in the range.", ask.incident_total(), (Step(None, NEUTRAL),), {}),
         _number("Failed", "Those without success. Each is below.", ask.incident_failures(), bad, none),
         _number("Companies hurt", "All: the service. One: something of theirs.", ask.incident_companies(), bad, none),
-        _number("Error lines", "Log lines at level error or above.", ask.incident_error_count(), bad, none),
+        _number("Error logs", "Log lines at level error or above.", ask.incident_error_count(), bad, none),
     ]
 
 
@@ -120,7 +120,7 @@ def _when() -> list[Tile]:
         Ask(ask.incident_failures("process_id, error_type"), source="loki", instant=True),
         [
             Column("error_type", "Error"),
-            Column("process_id", "Process", 190),
+            Column("process_id", "Process", 215),
             Column("Value #A", "Failed", 80, decimals=0),
         ],
         empty="Nothing failed, for what is written above.",

@@ -52,7 +52,7 @@ def render(model: Model) -> m.Dashboard | None:
             Column("Value #Up", "State", 90, words=UP_DOWN, limits=(Step(None, NEUTRAL),), filled=True),
             Column("service", "Service", link=("Open the service", TO_SERVICE)),
             Column("probe", "Probe"),
-            Column("Value #Share", "Answered, last hour", 170, "percentunit", 1, limits=_SHARE),
+            Column("Value #Share", "Answered, last hour", 190, "percentunit", 1, limits=_SHARE),
             Column("Value #Time", "Took, last hour", 140, "s", 3),
             Column("Value #Status", "Status", 90, decimals=0),
             Column("Value #Certificate", "Certificate lasts", 150, "dtdurations", 0, limits=_CERTIFICATE, empty="none"),
@@ -85,7 +85,7 @@ def render(model: Model) -> m.Dashboard | None:
 
 
 _SHARE = (Step(None, BAD), Step(0.99, WATCH), Step(0.999, GOOD))
-_CERTIFICATE = (Step(None, BAD), Step(7 * _DAY, WATCH), Step(21 * _DAY, GOOD))
+_CERTIFICATE = (Step(None, NEUTRAL), Step(-1e9, BAD), Step(7 * _DAY, WATCH), Step(21 * _DAY, GOOD))
 
 
 def _phases(service: str, title: str) -> AnyPanel:

@@ -48,7 +48,7 @@ def render(model: Model, service: ResolvedService, process: ResolvedProcess) -> 
     sections = [
         Section("top", "", _top(model, service, process, runs)),
         Section("flow", "Executions", _flow(service, process, runs)),
-        Section("stages", "Where the time goes", _stages(process, runs)),
+        Section("stages", "Versions" if runs.spans else "Where the time goes", _stages(process, runs)),
         Section("who", "Who is affected, and by what", _who(process, runs)),
         Section("evidence", "Executions and log lines", _evidence(process, runs)),
     ]
@@ -180,8 +180,6 @@ _QUANTILES = (("0.99", "99%", PURPLE), ("0.95", "95%", BLUE), ("0.5", "Half", GO
 
 
 def _stages(process: ResolvedProcess, runs: ask.Runs) -> list[Tile]:
-    if runs.spans:
-        return []
     missing = "No stage has run in this range; stages come from lgtm_instrumentation's stage()."
     stages = [Ask(runs.stage_time(stage), stage) for stage in process.stages] or [Ask(runs.stage_time(), "{{process_stage}}")]
     stacked = graph(
@@ -214,7 +212,9 @@ def _stages(process: ResolvedProcess, runs: ask.Runs) -> list[Tile]:
         empty="No execution in the last five minutes.",
         sort=[("Fails", True)],
     )
-    return [Tile("stacked", stacked, 9, 8), Tile("slowest", slowest, 9, 8), Tile("version", version, 6, 8)]
+    by_version = Tile("version", version, 6, 8)
+    # Spans tell the time of a stage only inside of a trace.
+    return [by_version] if runs.spans else [Tile("stacked", stacked, 9, 8), Tile("slowest", slowest, 9, 8), by_version]
 
 
 def _who(process: ResolvedProcess, runs: ask.Runs) -> list[Tile]:
@@ -270,13 +270,14 @@ def executions(
         description,
         Ask(query, source="tempo", spans=True, limit=limit),
         [
-            Column("Start time", "Began", 165),
+            Column("Start time", "Began", 175),
             Column("process.status", "Status", 85, words=STATUS_WORDS, limits=(Step(None, NEUTRAL),), filled=True),
             *([Column("process.id", "Process")] if process else []),
-            Column("company.id", "Company", 120, link=("What happened to them", company)),
+            Column("company.id", "Company", 100, link=("What happened to them", company)),
             Column("Duration", "Took", 85),
-            Column("error.type", "Error", empty=""),
-            Column("traceIdHidden", "Trace", 130, link=("Its spans and log lines", trace)),
+            # Where there are all processes there is no room for both.
+            *([] if process else [Column("error.type", "Error", empty="")]),
+            Column("traceIdHidden", "Trace", 100, link=("Its spans and log lines", trace)),
         ],
         empty=empty,
         sort=[("Began", True)],
