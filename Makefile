@@ -41,6 +41,10 @@ lint: setup-dev ## Check style and types
 	@.venv/bin/ruff format --check .
 	@.venv/bin/mypy
 
+reference: setup ## Write docs/reference.md and the editors' schema from the models
+	@$(LGTM) reference --output docs/reference.md
+	@$(LGTM) schema --output docs/slos.schema.json
+
 destroy: setup ## Delete the servers and ALL their data (asks first)
 	@$(LGTM) destroy
 

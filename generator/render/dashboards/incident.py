@@ -6,7 +6,7 @@ from grafana_foundation_sdk.models import dashboard as m
 
 from generator import names
 from generator.render.dashboards import ask
-from generator.render.dashboards.process import STATUSES, executions
+from generator.render.dashboards.process import CLOCK, STATUSES, executions
 from generator.render.dashboards.style import (
     BAD,
     GOOD,
@@ -144,10 +144,10 @@ def _which() -> list[Tile]:
         "The column Trace shows the execution that wrote it below, with all of its lines.",
         Ask(ask.incident_errors(), source="loki"),
         [
-            Column("Time", "When", 165),
+            Column("Time", "When", 130, CLOCK),
             Column("company_id", "Company", 90, link=("Only this company", TO_COMPANY), empty=""),
             Column("Line", "Line"),
-            Column("trace_id", "Trace", 120, link=("Its spans and log lines", TO_TRACE), empty="none"),
+            Column("trace_id", "Trace", 100, link=("Its spans and log lines", TO_TRACE), empty="none"),
         ],
         empty=_EMPTY,
         sort=[("Time", True)],

@@ -165,15 +165,14 @@ def slo_table(model: Model, service: str = "", slos: Collection[str] = ()) -> An
     columns = [
         Column("Value #State", "State", 150, words=STATES, limits=(Step(None, NEUTRAL),), filled=True),
         Column("service", "" if service else "Service", 140, link=("Open the service", TO_SERVICE)),
-        Column("slo", "SLO", 200, link=("Open this SLO", TO_SERVICE)),
+        Column("slo", "SLO", 260, link=("Open this SLO", TO_SERVICE)),
         Column("title", "Promise", None),
         Column("Value #Left", "Budget left", 125, "percentunit", 1, below=FAR_OVERSPENT, limits=BUDGET_STEPS, empty="not yet"),
         Column("Value #Burn", "Burn rate 1h", 110, "suffix:×", 1, limits=BURN_STEPS, empty="no traffic"),
         Column("Value #Lasts", "Gone in", 95, "dtdurations", 0, empty="–"),
         Column("promised", "Promised", 130),
         Column("owner", "Owner", 110),
-        Column("tier", "Tier", 85),
-        *(Column(name) for name in ("Value #Objective", "objective", "window", "dashboard", "runbook")),
+        *(Column(name) for name in ("Value #Objective", "objective", "window", "tier", "dashboard", "runbook")),
     ]
     return grid(
         "Service level objectives, worst first" if not service else "Objectives, worst first",
@@ -195,7 +194,7 @@ def firing_alerts(model: Model, service: str = "", *, narrow: bool = False) -> A
         Column("urgency", "Severity", 110, words=severities, limits=(Step(None, NEUTRAL),), filled=True),
         Column("Value", "Since", 130, "dateTimeFromNow"),
         Column("service", "" if service else "Service", 160, link=("Open the service", ALERT_TO_SERVICE)),
-        Column("section", "About", None if narrow else 240, link=("What to do", TO_RUNBOOK)),
+        Column("section", "About", None if narrow else 300, link=("What to do", TO_RUNBOOK)),
         Column("alertname", "Alert", None, link=("What to do", TO_RUNBOOK)),
         Column("owner", "" if narrow else "Owner", 110),
         *(Column(name) for name in ("severity", "slo", "probe", "dashboard", "runbook")),

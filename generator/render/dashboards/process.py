@@ -35,6 +35,8 @@ from generator.render.dashboards.style import (
 )
 from generator.units import Duration, percent
 
+# A row's day and time, short.
+CLOCK = "time:MM-DD HH:mm:ss"
 # What counts as slow where the process has no SLA.
 SLOW = Duration(Decimal(1))
 STATUSES = {"success": GOOD, "timeout": WATCH, "error": BAD}
@@ -270,11 +272,11 @@ def executions(
         description,
         Ask(query, source="tempo", spans=True, limit=limit),
         [
-            Column("Start time", "Began", 175),
+            Column("Start time", "Began", 130, CLOCK),
             Column("process.status", "Status", 85, words=STATUS_WORDS, limits=(Step(None, NEUTRAL),), filled=True),
             *([Column("process.id", "Process")] if process else []),
             Column("company.id", "Company", 100, link=("What happened to them", company)),
-            Column("Duration", "Took", 85),
+            Column("Duration", "Took", 80),
             # Where there are all processes there is no room for both.
             *([] if process else [Column("error.type", "Error", empty="")]),
             Column("traceIdHidden", "Trace", 100, link=("Its spans and log lines", trace)),
