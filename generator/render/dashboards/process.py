@@ -207,9 +207,9 @@ def _stages(process: ResolvedProcess, runs: ask.Runs) -> list[Tile]:
             Ask(runs.share("failed", "process_version"), instant=True, ref="Failed"),
         ],
         [
-            Column("process_version", "Version"),
+            Column("process_version", "Version", 110),
             Column("Value #Rate", "A minute", 90, decimals=1),
-            Column("Value #Failed", "Fails", 90, "percentunit", 1, limits=FAILED_STEPS),
+            Column("Value #Failed", "Fails", None, "percentunit", 1, limits=FAILED_STEPS),
         ],
         empty="No execution in the last five minutes.",
         sort=[("Fails", True)],

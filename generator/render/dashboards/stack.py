@@ -119,11 +119,11 @@ def _servers() -> list[Tile]:
         ],
         [
             Column("Value #Up", "State", 100, words=UP_DOWN, limits=(Step(None, NEUTRAL),), filled=True),
-            Column("job", "Server"),
+            Column("job", "Server", 115),
             Column("Value #Share", "Of its memory", 135, "percentunit", 0, limits=MEMORY_STEPS, empty="no limit told"),
             Column("Value #Memory", "Memory", 100, "bytes", 0),
             Column("Value #CPU", "Processors", 100, decimals=2),
-            Column("Value #Started", "Started", 140, "dateTimeFromNow"),
+            Column("Value #Started", "Started", None, "dateTimeFromNow"),
         ],
         empty="No server of the stack is scraped.",
         sort=[("State", False), ("Of its memory", True)],
