@@ -21,6 +21,8 @@ ALWAYS = {
     "overview": {"Service level objectives, worst first", "Alerting"},
     "service-council-api": {"Objectives, worst first", "Burn rates, against their alerts", "Share of bad events", "Traffic"},
     "service-observability": {"Objectives, worst first", "Traffic"},
+    "stack": {"Servers", "Alerting"},
+    "probes": {"Probes now, worst first"},
 }
 
 
