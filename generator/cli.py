@@ -176,7 +176,8 @@ def validate(state: State, style: Format) -> None:
     if style == "text":
         slos = list(found.slos)
         alerts = sum(len(s.alerts) for s in found.services)
-        click.echo(f"ok: {len(found.services)} services, {len(slos)} SLOs, {alerts} threshold alerts")
+        counts = ((len(found.services), "service"), (len(slos), "SLO"), (alerts, "threshold alert"))
+        click.echo("ok: " + ", ".join(f"{n} {word}{'' if n == 1 else 's'}" for n, word in counts))
 
 
 @cli.command(
