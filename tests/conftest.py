@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,9 @@ from generator import images
 from generator.project import Project
 
 ROOT = Path(__file__).resolve().parents[1]
+
+# Started in the background, a shell has us ignore Ctrl-C, and so would every child that a test interrupts on purpose.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
