@@ -40,6 +40,7 @@ from generator.rendered import (
 )
 from generator.targets import (
     OPTIONAL,
+    POLL,
     TARGETS,
     Fault,
     RejectedError,
@@ -195,6 +196,8 @@ def apply(
 
 
 # Lines of Prometheus's log that say that something failed, and not what.
+# How long a reason is waited for that stands only in a log.
+_LOG_SECONDS = 2.0
 _NO_REASON = r"one or more errors occurred|previous rule set restored"
 
 
@@ -543,12 +546,16 @@ class _Apply:
         target = self.targets[server]
         if "one or more errors occurred" in said and self.client is not None:
             with contextlib.suppress(Exception):  # the log is a help, and the refusal stands without it
-                raw = self.client.api.logs(self.containers[server]["Id"], since=began - 0.05, tail=200)
-                errors = re.findall(r'level=ERROR.*?\berr="((?:[^"\\]|\\.)*)"', raw.decode(errors="replace"))
-                lines = [re.sub(r"\\(.)", r"\1", e) for e in errors if not re.search(_NO_REASON, e)]
-                if lines:
-                    # Its own lines name the live directory already.
-                    return target.own_words("\n".join(dict.fromkeys(lines)), server)
+                # Docker takes a moment to write down what the server has said already.
+                deadline = time.monotonic() + _LOG_SECONDS
+                while time.monotonic() < deadline:
+                    raw = self.client.api.logs(self.containers[server]["Id"], since=began - 0.05, tail=200)
+                    errors = re.findall(r'level=ERROR.*?\berr="((?:[^"\\]|\\.)*)"', raw.decode(errors="replace"))
+                    lines = [re.sub(r"\\(.)", r"\1", e) for e in errors if not re.search(_NO_REASON, e)]
+                    if lines:
+                        # Its own lines name the live directory already.
+                        return target.own_words("\n".join(dict.fromkeys(lines)), server)
+                    time.sleep(POLL)
         return target.own_words(said, server) or [Fault(server, said)]
 
     # - the way back
