@@ -406,7 +406,7 @@ def test_a_failing_build_shows_the_end_of_gos_output_and_keeps_what_came_before(
     [
         ('github.com/x@v1: Get "https://proxy.example.org/x.zip": dial tcp: i/o timeout', "GOPROXY"),
         ("verifying github.com/x@v1: checksum mismatch", "go.sum"),
-        ("github.com/x: /root/go/tool/compile: signal: killed", "memory"),
+        ("github.com/x: /usr/lib/go/tool/compile: signal: killed", "memory"),
         ("go: go.mod requires go >= 1.27.0 (running go 1.26.8; GOTOOLCHAIN=local)", "newer"),
         ("./main.go:3:2: undefined: y", "report it"),
     ],
