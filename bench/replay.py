@@ -156,6 +156,8 @@ class Promtool:
         test = {
             "rule_files": ["rules.yaml"],
             "evaluation_interval": f"{step}s",
+            # Else the order is another one in each run, and what one group reads of another is sometimes a step older.
+            "group_eval_order": [g["name"] for g in groups],
             "tests": [{"interval": f"{interval}s", "input_series": series, "promql_expr_test": looks}],
         }
         files = {"rules.yaml": rules.dump({"groups": list(groups)}), "test.yaml": yaml.dump(test, Dumper=_Dumper, width=10**9)}

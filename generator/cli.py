@@ -6,107 +6,83 @@ Exit codes: 0 ok, 1 the spec or the stack is at fault, 2 usage, 3 not all could 
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import json
 import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import click
 from click.shell_completion import get_completion_class
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from generator import diagnostics, model
+from generator.console import (
+    FORMAT,
+    OUTPUT,
+    Format,
+    State,
+    escaped,
+    load_spec,
+    print_diagnostics,
+    put,
+    report,
+    secrets_for,
+    terminal,
+)
 from generator.errors import LgtmError
 from generator.explain import CODES
 from generator.explain import as_text as explain_text
 from generator.project import Project
 from generator.units import Duration
 
-Format = Literal["text", "json", "github"]
-
-
-class State:
-    """What the options before the command say."""
-
-    def __init__(self, project: Path | None, files: tuple[str, ...]) -> None:
-        self._directory = project
-        self.files = files
-        self._project: Project | None = None
-
-    @property
-    def project(self) -> Project:
-        """The project that the command works on."""
-        if self._project is None:
-            self._project = Project.find(self._directory)
-        return self._project
-
-    @property
-    def retention(self) -> Duration | None:
-        """How long Prometheus keeps data, where that is known: a spec is also checked outside of any project."""
-        try:
-            return Duration.of(self.project.settings["PROMETHEUS_RETENTION"])
-        except (LgtmError, ValueError):
-            return None
-
-    @property
-    def variables(self) -> dict[str, str]:
-        """What the spec's ``${NAME}`` refers to: the environment over the project's .env."""
-        try:
-            settings = dict(self.project.settings)
-        except LgtmError:
-            settings = {}
-        return {**settings, **os.environ}
-
-    def spec_files(self) -> tuple[list[Path], list[str]]:
-        """The files of the spec, and what messages call them."""
-        if self.files:
-            return [Path(f) for f in self.files], list(self.files)
-        root = self.project.root
-        path = root / "slos.yaml"
-        try:
-            return [path], [os.path.relpath(path)]
-        except ValueError:  # another drive
-            return [path], [str(path)]
-
-
-def _console(*, stderr: bool = False) -> Console:
-    # Rich honours NO_COLOR and a terminal's absence; wrapping would break paths and queries that people copy.
-    return Console(stderr=stderr, soft_wrap=True, highlight=False, emoji=False)
-
-
-def _report(message: str) -> None:
-    """Progress of long work: on stderr, so that stdout stays for results."""
-    _console(stderr=True).print(message, markup=False)
+# Commands that have a module of their own, which is read when one of them is asked for: start-up stays short.
+_ELSEWHERE = {
+    "backtest": "generator.commands.backtest:backtest",
+    "drill": "generator.commands.drill:drill",
+    "history": "generator.commands.history:history",
+    "plan": "generator.commands.plan:plan",
+    "rollback": "generator.commands.history:rollback",
+    "test": "generator.commands.test:test",
+    "verify": "generator.commands.verify:verify",
+}
 
 
 class Group(click.Group):
-    """Commands whose errors are sentences."""
+    """Commands whose errors are sentences, some of them in modules of their own."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """All names, in alphabetical order."""
+        return sorted({*super().list_commands(ctx), *_ELSEWHERE})
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command, whose module is imported now where it has one of its own."""
+        if cmd_name not in _ELSEWHERE:
+            return super().get_command(ctx, cmd_name)
+        module, _, name = _ELSEWHERE[cmd_name].partition(":")
+        command: click.Command = getattr(importlib.import_module(module), name)
+        return command
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run, and turn what a user can mend into a message and an exit code."""
         try:
             return super().invoke(ctx)
         except LgtmError as error:
-            console = _console(stderr=True)
-            console.print(f"[bold red]error:[/] {_escaped(error.message)}")
+            console = terminal(stderr=True)
+            console.print(f"[bold red]error:[/] {escaped(error.message)}")
             if error.hint:
-                console.print(_escaped(error.hint))
+                console.print(escaped(error.hint))
             ctx.exit(error.exit_code)
         except KeyboardInterrupt:
-            _console(stderr=True).print("interrupted", markup=False)
+            terminal(stderr=True).print("interrupted", markup=False)
             ctx.exit(130)
         except BrokenPipeError:
             # The reader of a pipe has seen enough.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             ctx.exit(0)
-
-
-def _escaped(text: str) -> str:
-    return escape(text)
 
 
 @click.group(
@@ -128,51 +104,12 @@ def cli(ctx: click.Context, project: Path | None, files: tuple[str, ...]) -> Non
     ctx.obj = State(project, files)
 
 
-def _load(state: State, style: Format = "text") -> model.Model:
-    """The Model, or the diagnostics printed and exit code 1."""
-    files, shown = state.spec_files()
-    result = model.load(files, shown, retention=state.retention, variables=state.variables)
-    _print_diagnostics(result, style)
-    if result.model is None:
-        sys.exit(1)
-    return result.model
-
-
-def _print_diagnostics(result: model.Result, style: Format) -> None:
-    if style == "json":
-        click.echo(json.dumps([diagnostics.as_json(d) for d in result.diagnostics], indent=2, ensure_ascii=False))
-        return
-    console = _console(stderr=True)
-    for d in result.diagnostics:
-        if style == "github":
-            click.echo(diagnostics.as_github(d))
-            continue
-        first, *rest = diagnostics.as_text(d, result.texts).split("\n")
-        place, _, message = first.partition(f" {d.severity}[{d.code}]")
-        colour = "red" if d.severity == "error" else "yellow"
-        console.print(f"[bold]{_escaped(place)}[/] [{colour}]{d.severity}{_escaped(f'[{d.code}]')}[/]{_escaped(message)}")
-        for line in rest:
-            console.print(line, markup=False)
-    if style == "text" and result.diagnostics:
-        errors = len(result.errors)
-        warnings = len(result.diagnostics) - errors
-        parts = [f"{n} {word}{'' if n == 1 else 's'}" for n, word in ((errors, "error"), (warnings, "warning")) if n]
-        codes = sorted({d.code for d in result.diagnostics})
-        more = f"; for more: lgtm explain {codes[0] if len(codes) == 1 else 'CODE'}"
-        console.print(", ".join(parts) + more, markup=False)
-
-
-FORMAT = click.option(
-    "--format", "style", type=click.Choice(["text", "json", "github"]), default="text", help="How diagnostics are printed."
-)
-
-
 @cli.command(epilog="Examples:\n\n\b\n  lgtm validate\n  lgtm -f examples/beacon.yaml validate --format json\n")
 @FORMAT
 @click.pass_obj
 def validate(state: State, style: Format) -> None:
     """Check the spec: every fault, with its place and what to do. Writes nothing."""
-    found = _load(state, style)
+    found = load_spec(state, style)
     if style == "text":
         slos = list(found.slos)
         alerts = sum(len(s.alerts) for s in found.services)
@@ -192,7 +129,7 @@ def render(state: State, check: bool, output: Path | None, style: Format) -> Non
     """Write what follows from the spec: rules, scrape targets, routes, dashboards."""
     from generator import render, rendered
 
-    artifacts = render.everything(_load(state, style))
+    artifacts = render.everything(load_spec(state, style))
     root = output if output is not None else state.project.root
     if check:
         differences = rendered.check(root, artifacts)
@@ -224,14 +161,14 @@ def import_(style: str, files: tuple[str, ...], output: Path | None, force: bool
     if output is not None and output.exists() and not force:
         raise LgtmError(f"{output} is there already.", "Name another file, or write over it with --force.")
     result = importers.read(style, files, window, sys.stdin.buffer)
-    _print_diagnostics(model.Result(None, result.diagnostics, result.texts), "text")
+    print_diagnostics(model.Result(None, result.diagnostics, result.texts), "text")
     if result.diagnostics:
         sys.exit(1)
     if result.text is not None and output is None:
         click.echo(result.text, nl=False)
     elif result.text is not None and output is not None:
         importers.save(output, result.text)
-    console = _console(stderr=True)
+    console = terminal(stderr=True)
     for title, findings in (("changed, as comments in the file tell", result.changed), ("not carried over", result.lost)):
         if findings:
             console.print(f"{title}:", markup=False)
@@ -243,13 +180,6 @@ def import_(style: str, files: tuple[str, ...], output: Path | None, force: bool
         sys.exit(3)
 
 
-def _secrets(project: Project, found: model.Model) -> dict[str, dict[str, bytes]]:
-    """The secrets that servers need for this spec, by server. Raises LgtmError for a file that is missing."""
-    from generator import apply as applying
-
-    return applying.read_secrets(project, {"alertmanager": found.routing.secrets()})
-
-
 @cli.command(epilog="Examples:\n\n\b\n  lgtm apply\n  lgtm -f slos.yaml -f production.yaml apply\n")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 @click.pass_obj
@@ -258,8 +188,8 @@ def apply(state: State, as_json: bool) -> None:
     from generator import apply as applying
     from generator import render
 
-    found = _load(state)
-    result = applying.apply(state.project, render.everything(found), _secrets(state.project, found), _report)
+    found = load_spec(state)
+    result = applying.apply(state.project, render.everything(found), secrets_for(state.project, found), report)
     if as_json:
         click.echo(json.dumps(result.as_json(), indent=2))
         return
@@ -274,9 +204,9 @@ def up(state: State) -> None:
     from generator import render, rendered, stack
 
     project = state.project
-    found = _load(state)
+    found = load_spec(state)
     artifacts = render.everything(found)
-    needs = _secrets(project, found)
+    needs = secrets_for(project, found)
     live = False
 
     def prepare(_: Project) -> dict[str, dict[str, bytes]]:
@@ -285,14 +215,14 @@ def up(state: State) -> None:
         live = stack.status(project).ready
         if not live:
             changed = rendered.write(project.root, artifacts)
-            _report(f"rendered {len(artifacts)} files, {len(changed)} changed")
+            report(f"rendered {len(artifacts)} files, {len(changed)} changed")
         return needs
 
-    result = stack.up(project, _report, prepare)
+    result = stack.up(project, report, prepare)
     if live:
         # Also when the files are as they should be: they may have been rendered and never loaded.
-        _report(applying.apply(project, artifacts, needs, _report).summary())
-    console = _console()
+        report(applying.apply(project, artifacts, needs, report).summary())
+    console = terminal()
     state_word = "up" if result.changed else "already up, nothing changed"
     console.print(f"[bold green]{state_word}[/] after {result.seconds:.1f} s")
     titles = {"collector": "health", "demo": "demo"}
@@ -305,7 +235,7 @@ def up(state: State) -> None:
         password = os.path.relpath(result.password_file)
         console.print(f"Sign in to Grafana as {result.grafana_user}; the password is in {password}", markup=False)
     for name, reason in result.left_out.items():
-        console.print(f"[yellow]without {name}:[/] {_escaped(reason)}")
+        console.print(f"[yellow]without {name}:[/] {escaped(reason)}")
     if result.changed:
         console.print("Next: `make demo` starts a service that can fail; README.md shows how to break it, and the first edit.")
 
@@ -316,7 +246,7 @@ def down(state: State) -> None:
     """Stop the servers. Data and secrets stay."""
     from generator import stack
 
-    click.echo("stopped; the data stays" if stack.down(state.project, _report) else "nothing was running")
+    click.echo("stopped; the data stays" if stack.down(state.project, report) else "nothing was running")
 
 
 @cli.command(epilog="Examples:\n\n\b\n  lgtm destroy\n  lgtm destroy --yes    # asks nothing: for scripts\n")
@@ -332,7 +262,7 @@ def destroy(state: State, yes: bool) -> None:
         for volume in volumes:
             click.echo(f"  {volume}")
         click.confirm(f"Delete these {len(volumes)} volumes of {project.compose_project} and all data in them?", abort=True)
-    stack.destroy(project, _report)
+    stack.destroy(project, report)
     click.echo("deleted")
 
 
@@ -362,17 +292,17 @@ def status(state: State, as_json: bool) -> None:
         click.echo(json.dumps(data, indent=2))
     else:
         table = Table(box=None, pad_edge=False)
-        wide = Console(width=max(140, _console().width), highlight=False)
+        wide = Console(width=max(140, terminal().width), highlight=False)
         for column in ("server", "version", "state", "ready", "memory", "address", ""):
             table.add_column(column, justify="right" if column == "memory" else "left", no_wrap=True)
         words = {True: "[green]yes[/]", False: "[red]no[/]", None: "-"}
         for s in now.servers:
             memory = "-" if s.memory is None else f"{s.memory / 2**20:.0f} MiB"
-            table.add_row(s.name, s.version, s.state, words[s.ready], memory, s.address or "", _escaped(s.detail))
+            table.add_row(s.name, s.version, s.state, words[s.ready], memory, s.address or "", escaped(s.detail))
         wide.print(table)
-        _console().print(f"memory of the whole stack: {now.memory / 2**20:.0f} MiB", markup=False)
+        terminal().print(f"memory of the whole stack: {now.memory / 2**20:.0f} MiB", markup=False)
         if now.problem:
-            _console(stderr=True).print(now.problem, markup=False)
+            terminal(stderr=True).print(now.problem, markup=False)
     if not now.ready:
         sys.exit(1)
 
@@ -388,10 +318,10 @@ def doctor(state: State, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps([dataclasses.asdict(c) for c in checks], indent=2))
     else:
-        console = _console()
+        console = terminal()
         marks = {"ok": "[green]ok  [/]", "warn": "[yellow]warn[/]", "fail": "[red]fail[/]"}
         for check in checks:
-            console.print(f"{marks[check.level]} {_escaped(check.name)}: {_escaped(check.detail)}")
+            console.print(f"{marks[check.level]} {escaped(check.name)}: {escaped(check.detail)}")
             if check.cure and check.level != "ok":
                 console.print(f"     {check.cure}", markup=False)
     if any(c.level == "fail" for c in checks):
@@ -423,7 +353,7 @@ def explain_alert(state: State, slo: str, as_json: bool) -> None:
     """How soon an outage pages, and how soon the page is over: for each condition of an SLO's alerts."""
     from generator import burn
 
-    found = {f"{one.service}/{one.name}": one for one in _load(state).slos}
+    found = {f"{one.service}/{one.name}": one for one in load_spec(state).slos}
     if slo not in found:
         raise LgtmError(f"There is no SLO {slo!r}.", f"{diagnostics.did_you_mean(slo, found, 'SLOs')}")
     one = found[slo]
@@ -440,25 +370,11 @@ def explain_alert(state: State, slo: str, as_json: bool) -> None:
         table.add_column(column, no_wrap=True)
     for row in burn.rows(one):
         table.add_row(*row)
-    Console(width=max(150, _console().width), highlight=False).print(table)
+    Console(width=max(150, terminal().width), highlight=False).print(table)
     click.echo("Of an outage of that share of events: when it is noticed / how long after its end the alert is over.")
     click.echo("Scraping, evaluation and grouping add about a minute.")
     if one.minimum_events:
         click.echo(f"The long window must also hold at least {one.minimum_events} bad events.")
-
-
-def _put(text: str, output: Path | None) -> None:
-    """Print a text, or write it where it is to stand."""
-    if output is None:
-        click.echo(text, nl=not text.endswith("\n"))
-        return
-    try:
-        output.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise LgtmError(f"{output} cannot be written: {error.strerror}.", "Name another file with --output.") from None
-
-
-OUTPUT = click.option("--output", type=click.Path(path_type=Path, dir_okay=False), help="Write to this file.")
 
 
 @cli.command(epilog="Examples:\n\n\b\n  lgtm schema --output docs/slos.schema.json\n")
@@ -467,7 +383,7 @@ def schema(output: Path | None) -> None:
     """The JSON Schema of the spec, for editors."""
     from generator import schema
 
-    _put(json.dumps(schema.schema(), indent=2, ensure_ascii=False) + "\n", output)
+    put(json.dumps(schema.schema(), indent=2, ensure_ascii=False) + "\n", output)
 
 
 @cli.command(epilog="Examples:\n\n\b\n  lgtm reference --output docs/reference.md\n")
@@ -476,7 +392,7 @@ def reference(output: Path | None) -> None:
     """Every key, kind, recorded series and diagnostic, as a Markdown page."""
     from generator import reference
 
-    _put(reference.markdown(), output)
+    put(reference.markdown(), output)
 
 
 @cli.command(
@@ -613,7 +529,7 @@ def figures(state: State, days: int, as_json: bool) -> None:
         minutes = [f"{f[k] / 60:.1f} min" if k in f else "-" for k in ("duration_seconds", "time_to_recovery_seconds")]
         shares = [f"{f[k]:.0%}" if k in f else "-" for k in ("success_rate", "change_failure_rate")]
         table.add_row(service, f"{f.get('deployments', 0):.0f}", f"{f['per_day']:.2f}", *shares, *minutes)
-    _console().print(table)
+    terminal().print(table)
 
 
 @cli.command(
@@ -640,7 +556,7 @@ def incident(state: State, service: str, at: str, company: str | None, window: s
     if as_json:
         click.echo(json.dumps(found.as_json(), indent=2))
         return
-    console = _console()
+    console = terminal()
     for line in incidents.as_text(found, clickable=console.is_terminal):
         console.print(line)
 
@@ -655,7 +571,7 @@ def cost(state: State, raw_series: int, as_json: bool) -> None:
 
     if raw_series < 1:
         raise click.UsageError("--raw-series is at least 1.")
-    found = costs.of_model(_load(state), raw_series)
+    found = costs.of_model(load_spec(state), raw_series)
     if as_json:
         click.echo(json.dumps([dataclasses.asdict(c) for c in found], indent=2))
         return
@@ -665,7 +581,7 @@ def cost(state: State, raw_series: int, as_json: bool) -> None:
     everything = costs.total(found)
     for c, title in [*((c, f"{c.service}/{c.slo}") for c in found), (everything, "all")]:
         table.add_row(title, f"{c.rules:.1f}", f"{c.series:.0f}", f"{c.samples:,.0f}")
-    _console().print(table)
+    terminal().print(table)
 
 
 def _add_demo() -> None:

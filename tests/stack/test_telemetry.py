@@ -369,6 +369,7 @@ def test_deployments(ask: Ask) -> None:
     deploy("start", "1.0")
     time.sleep(1.1)
     good = deploy("finish", "1.0")
+    time.sleep(1.1)
     deploy("start", "1.1")
     deploy("fail", "1.1")
     time.sleep(1.1)
