@@ -1,0 +1,164 @@
+"""What the collector takes beside OTLP, and what it keeps with tail sampling on: on real servers."""
+
+from __future__ import annotations
+
+import secrets
+import time
+import uuid
+from typing import Any
+
+import docker
+import pytest
+import requests
+import yaml
+from copies import Stack, until
+from docker.models.containers import Container
+
+from generator import stack as servers
+
+TRACES = 60
+
+
+@pytest.fixture(scope="module")
+def client() -> docker.DockerClient:
+    return docker.from_env()
+
+
+def _lines(stack: Stack, selector: str) -> list[tuple[dict[str, str], str]]:
+    now = time.time()
+    answer = stack.get(
+        "loki", "/loki/api/v1/query_range", query=selector, start=str(int((now - 300) * 1e9)), end=str(int((now + 5) * 1e9))
+    ).json()
+    return [(found["stream"], line) for found in answer["data"]["result"] for _, line in found["values"]]
+
+
+def test_a_container_s_lines_are_in_loki_under_its_name_and_without_secrets(stack: Stack, client: docker.DockerClient) -> None:
+    name, password = f"worker-{uuid.uuid4().hex[:8]}", secrets.token_urlsafe(12)
+    # Any image will do: this one writes a line that names what it was given, and ends.
+    image = servers.image(stack.project, "blackbox")
+    container = client.containers.run(
+        image,
+        [f"--config.file=/password={password}"],
+        name=name,
+        detach=True,
+        log_config=docker.types.LogConfig(
+            type="fluentd", config={"fluentd-address": f"127.0.0.1:{stack.project.port('FLUENT_PORT')}"}
+        ),
+    )
+
+    def named() -> list[str]:
+        found = _lines(stack, f'{{service_name="containers"}} | container_name="{name}"')
+        return [line for _, line in found if "Error loading config" in line]
+
+    try:
+        lines = until("the line is in Loki", 30, named)
+    finally:
+        container.remove(force=True)
+    assert not any(password in line for line in lines)
+    assert "/****" in lines[0]
+
+
+@pytest.fixture
+def sampling(stack: Stack, client: docker.DockerClient) -> Any:
+    """The stack's collector with tail sampling put in as its comment says, beside the running one. Yields its address."""
+    running: Container = client.containers.list(
+        filters={
+            "label": [f"com.docker.compose.project={stack.project.compose_project}", "com.docker.compose.service=collector"]
+        }
+    )[0]
+    path = stack.project.root / "collector" / "collector.yaml"
+    settings = yaml.safe_load(path.read_text(encoding="utf-8"))
+    settings["service"]["pipelines"]["traces"]["processors"].append("tail_sampling")
+    settings["processors"]["tail_sampling"]["decision_wait"] = "2s"
+    place = stack.project.root / ".lgtm" / "sampling"
+    place.mkdir(exist_ok=True)
+    (place / "collector.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")
+    networks = list(running.attrs["NetworkSettings"]["Networks"])
+    published = next(name for name in networks if name.endswith("_publish"))
+    container = client.containers.run(
+        running.image.id,
+        ["--config=/etc/otelcol/collector.yaml"],
+        detach=True,
+        network=published,
+        ports={"4318/tcp": ("127.0.0.1", None)},
+        volumes={str(place): {"bind": "/etc/otelcol", "mode": "ro"}},
+        user="0",
+        tmpfs={"/var/lib/otelcol": ""},
+    )
+    try:
+        for name in networks:
+            if name != published:
+                client.networks.get(name).connect(container)
+        container.reload()
+        address = f"http://127.0.0.1:{container.ports['4318/tcp'][0]['HostPort']}"
+
+        def answers() -> bool:
+            try:
+                return requests.post(f"{address}/v1/traces", json={}, timeout=2).ok
+            except requests.ConnectionError:
+                return False
+
+        until("the collector takes spans", 30, answers)
+        yield address
+    except BaseException:
+        print(container.logs().decode())
+        raise
+    finally:
+        container.remove(force=True)
+
+
+def test_tail_sampling_keeps_errors_slow_and_critical_executions_and_every_count(stack: Stack, sampling: str) -> None:
+    service = f"sampled-{uuid.uuid4().hex[:8]}"
+    resource = {"attributes": [_text("service.name", service)]}
+    now = time.time_ns()
+    spans = [
+        *(_span(now, 10) for _ in range(TRACES)),
+        _span(now, 10, status=2),
+        _span(now, 10, **{"process.status": "timeout"}),
+        _span(now, 2500),
+        _span(now, 10, **{"process.id": "council_deliberation_3stage"}),
+    ]
+    kept = [span["traceId"] for span in spans[TRACES:]]
+    _post(sampling, "traces", {"resourceSpans": [{"resource": resource, "scopeSpans": [{"spans": spans}]}]})
+    point = {"asInt": str(len(spans)), "timeUnixNano": str(now), "startTimeUnixNano": str(now - 10**9)}
+    counter = {"name": "sampled_executions", "sum": {"aggregationTemporality": 2, "isMonotonic": True, "dataPoints": [point]}}
+    _post(sampling, "metrics", {"resourceMetrics": [{"resource": resource, "scopeMetrics": [{"metrics": [counter]}]}]})
+
+    def found() -> set[str] | None:
+        answer = stack.get("tempo", "/api/search", q=f'{{ resource.service.name="{service}" }}', limit="200").json()
+        # Tempo leaves leading zeros out.
+        ids = {trace["traceID"].zfill(32) for trace in answer.get("traces") or []}
+        return ids if ids >= set(kept) else None
+
+    ids = until("each trace that matters is in Tempo", 40, found)
+    # A tenth of the rest: that all sixty, or even half, are kept by chance happens less than once in 10^12 runs.
+    assert len(ids) - len(kept) < TRACES / 2
+    query = f'sampled_executions_total{{job="{service}"}}'
+    rows = until(
+        "the count is in Prometheus",
+        20,
+        lambda: stack.get("prometheus", "/api/v1/query", query=query).json()["data"]["result"],
+    )
+    assert float(rows[0]["value"][1]) == len(spans)
+
+
+def _post(address: str, signal: str, body: object) -> None:
+    requests.post(f"{address}/v1/{signal}", json=body, timeout=10).raise_for_status()
+
+
+def _text(key: str, value: str) -> dict[str, Any]:
+    return {"key": key, "value": {"stringValue": value}}
+
+
+def _span(end: int, milliseconds: int, *, status: int = 0, **attributes: str) -> dict[str, Any]:
+    """A span that is a trace of its own, ending at ``end`` (Unix time in nanoseconds)."""
+    return {
+        "traceId": secrets.token_hex(16),
+        "spanId": secrets.token_hex(8),
+        "name": "work",
+        "kind": 1,
+        "startTimeUnixNano": str(end - milliseconds * 10**6),
+        "endTimeUnixNano": str(end),
+        "status": {"code": status},
+        "attributes": [_text(key, value) for key, value in attributes.items()],
+    }
