@@ -240,6 +240,18 @@ def up(state: State) -> None:
         console.print("Next: `make demo` starts a service that can fail; README.md shows how to break it, and the first edit.")
 
 
+@cli.command(epilog="Examples:\n\n\b\n  lgtm pull\n  REGISTRY=localhost lgtm pull    # build them, ask no registry\n")
+@click.pass_obj
+def pull(state: State) -> None:
+    """Get the servers' images, or build them where no registry answers. Starts nothing."""
+    from generator import stack
+
+    left_out = stack.get_images(state.project, report)
+    for name, reason in left_out.items():
+        terminal(stderr=True).print(f"[yellow]without {name}:[/] {escaped(reason)}")
+    click.echo("the images are here")
+
+
 @cli.command()
 @click.pass_obj
 def down(state: State) -> None:
