@@ -244,11 +244,15 @@ def read(path: Path, name: str) -> Source:
         with path.open("rb") as file:
             raw = file.read(MAX_BYTES + 1)
     except FileNotFoundError:
-        source.diagnostics.append(Diagnostic("no-file", f"there is no file {name}", start, hint="name one with -f FILE; lgtm init writes a first one"))
+        source.diagnostics.append(
+            Diagnostic("no-file", f"there is no file {name}", start, hint="name one with -f, or write one: lgtm init")
+        )
         return source
     except ValueError:
         # A NUL in the name.
-        source.diagnostics.append(Diagnostic("no-file", f"there is no file {name!r}", start, hint="name one with -f FILE; lgtm init writes a first one"))
+        source.diagnostics.append(
+            Diagnostic("no-file", f"there is no file {name!r}", start, hint="name one with -f, or write one: lgtm init")
+        )
         return source
     except OSError as error:
         hint = "name a file that you may read"
