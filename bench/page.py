@@ -18,8 +18,14 @@ def page(known: dict[str, Any], machine: str, sloth: str, step: Duration) -> str
     ]
     for name, make in (("reads", _reads), ("render", _render), ("exact", _exact), ("speed", _speed), ("load", _load)):
         if name in known:
-            parts.append(make(known[name]))
+            parts.append(make(known[name]) + _measured(known, name))
     return "\n".join(parts)
+
+
+def _measured(known: dict[str, Any], name: str) -> str:
+    """When a part was measured, and what else the machine did: parts can be run by themselves."""
+    when, busy = known.get("when", {}).get(name), known.get("busy", {}).get(name)
+    return f"\nMeasured {when}, with {busy:.0f} processes running or waiting on average.\n" if when else ""
 
 
 def _table(head: list[str], rows: list[list[str]]) -> str:

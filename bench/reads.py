@@ -14,7 +14,7 @@ import promql_parser as pp
 from bench import sloths
 from bench.history import DAY, END
 from bench.server import Server
-from generator import cost, model, source
+from generator import cost, model, names, source
 from generator.model import Model
 from generator.render import rules
 
@@ -94,7 +94,8 @@ def prepare(
             here = constant({"record": name, "labels": {**labels, **rule.get("labels", {})}})
             if name.endswith(":rate"):
                 fast.append(here)
-            elif name.endswith((":sum5m", ":counted")):
+            # Where a history began is read at moments of a whole day.
+            elif name.endswith((":sum5m", ":counted")) or name == names.HISTORY_START:
                 slow.append(here)
             elif name:
                 short.append(here)

@@ -49,6 +49,12 @@ def http(
     ]
 
 
+def mature(*labels: str, days: int = 30) -> list[Counter]:
+    """What is recorded of SLOs whose history began so many days before the test."""
+    series = labels or ('service="shop",slo="availability"',)
+    return [Counter(f"slo:history_start:timestamp{{{one}}}", [-86400.0 * days]) for one in series]
+
+
 def steady(value: float) -> Rate:
     """The same at every second."""
     return lambda second: value

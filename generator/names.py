@@ -15,9 +15,12 @@ ERRORS_COUNTED = "slo:sli_errors:counted"
 TOTAL_COUNTED = "slo:sli_total:counted"
 ERRORS_WINDOW = "slo:sli_errors:sum_window"
 TOTAL_WINDOW = "slo:sli_total:sum_window"
+HISTORY_START = "slo:history_start:timestamp"
 ERROR_BUDGET = "slo:error_budget:ratio"
 BUDGET_REMAINING = "slo:error_budget_remaining:ratio"
 SLA_REMAINING = "slo:sla_budget_remaining:ratio"
+# What `lgtm deploy` records: the value is the Unix time of the event.
+DEPLOYMENT_TIMESTAMP = "deployment_timestamp_seconds"
 # What Loki's ruler records of logs and writes to Prometheus.
 LOG_ERRORS = "slo:log_errors:rate"
 LOG_TOTAL = "slo:log_total:rate"
@@ -71,6 +74,7 @@ DEPLOYMENTS_UID = "deployments"
 SLA_UID = "sla"
 PROBES_UID = "probes"
 ALERTS_UID = "alerts"
+ERRORS_UID = "errors"
 
 
 def error_ratio(window: object) -> str:
@@ -103,6 +107,11 @@ def process_uid(service: str, process: str) -> str:
     return _uid("process", f"{service}.{process}")
 
 
+def board_uid(group: str) -> str:
+    """The uid of the page for a heading of `panels`; headings that differ in case and signs only share one."""
+    return _uid("board", re.sub(r"[^a-z0-9]+", "-", group.lower()).strip("-"))
+
+
 def uid_is_cut(name: str) -> bool:
     """Whether a service's name cannot stand in its uids as it is."""
     return service_uid(name) != f"service-{name}" or runbook_uid(name) != f"runbook-{name}"
@@ -127,7 +136,14 @@ def metric_glossary() -> Iterable[tuple[str, str]]:
         (ERRORS_WINDOW, "errors over the SLO's own window up to now, every 30 s, as a sum of rates: times 30 s, events"),
         (TOTAL_WINDOW, "all events over the SLO's own window up to now, the same"),
         (errors_sum("<window>"), "errors over a window of which an alert counts the bad events"),
-        (error_ratio("<window>"), "share of bad events over a window, weighted by traffic"),
+        (
+            HISTORY_START,
+            "Unix time from which on the SLO's events are known, by group; the time before counts as good",
+        ),
+        (
+            error_ratio("<window>"),
+            "share of bad events over a window, weighted by traffic; all was good before the history began",
+        ),
         (ERROR_BUDGET, "share of events that may fail (1 - objective), with the SLO's metadata as labels"),
         (LOG_ERRORS, "bad log lines per second, recorded by Loki's ruler"),
         (LOG_TOTAL, "log lines per second of which those are a part, the same"),

@@ -442,6 +442,13 @@ def _with_matchers(query: str, added: tuple[tuple[str, str], ...]) -> str:
     expr = parse(query)
     if not matchers:
         return expr.prettify() if isinstance(expr, pp.VectorSelector) else query
+    if isinstance(expr, pp.VectorSelector) and expr.offset is None and expr.at is None and query.isprintable():
+        # By far the most. Sorted, as the printer does: but parsing and printing again takes as long as all the rest.
+        own = [(m.name, f"{m.name}{_OPERATORS[str(m.op)]}{quote(m.value)}") for m in expr.matchers.matchers]
+        if any(name in matchers for name, _ in own):
+            return expr.prettify()
+        every = sorted(own + [(name, f"{name}={quote(value)}") for name, value in added])
+        return f"{expr.name or ''}{{{','.join(text for _, text in every)}}}"
 
     def visit(node: pp.Expr) -> pp.Expr | None:
         inner = node.vector_selector if isinstance(node, pp.MatrixSelector) else node

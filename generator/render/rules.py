@@ -6,6 +6,7 @@ The shape, for a service with any number of SLOs (docs/decisions/0001-rules.md s
 - each window's error ratio is one rule for all SLOs of the service: sum of errors over sum of total, divided last;
 - windows past six hours read sums of five minutes, every five minutes;
 - the budget adds to such sums what came since they were made, so that it is never older than 30 s;
+- the time before an SLO's history began counts as good, in windows and in the budget;
 - objective and metadata of an SLO are one constant series; thresholds are factors of it;
 - each severity is one alert for all SLOs of the service.
 """
@@ -22,6 +23,7 @@ from generator import names
 from generator.model import (
     DAY,
     HOUR,
+    MINUTE,
     BurnWindow,
     Model,
     ResolvedAlert,
@@ -78,9 +80,10 @@ def service_groups(model: Model, service: ResolvedService) -> list[dict[str, Any
         windows = sorted({*DASHBOARD_WINDOWS, *(w for slo in service.slos for w in slo.windows)})
         counted = _counted_windows(service)
         fast = [rule for slo in service.slos for rule in _sli_rules(service, slo)]
+        fast += [_up_to_now_rule(service, *names_) for names_ in _WINDOW_SUMS]
+        fast.append(_history_rule(service))
         fast += [_sum_rule(service, w) for w in counted]
         fast += [_ratio_rule(service, w, counted) for w in windows if w <= LONGEST_FAST]
-        fast += [_up_to_now_rule(service, *names_) for names_ in _WINDOW_SUMS]
         fast.append(_remaining_rule(service))
         fast += _burn_alerts(model, service, "critical")
         fast += _budget_alerts(model, service)
@@ -174,7 +177,8 @@ def _ratio_rule(service: ResolvedService, window: Duration, counted: Collection[
     errors, total = (names.ERRORS_RATE, names.TOTAL_RATE) if fast else (names.ERRORS_SLOW, names.TOTAL_SLOW)
     selector = _selector(service)
     bad = f"{names.errors_sum(window)}{selector}" if window in counted else f"sum_over_time({errors}{selector}[{window}])"
-    return {"record": names.error_ratio(window), "expr": f"{bad} / (sum_over_time({total}{selector}[{window}]) > 0)"}
+    lived = _lived(service, window)
+    return {"record": names.error_ratio(window), "expr": f"{bad} / (sum_over_time({total}{selector}[{window}]) > 0) * {lived}"}
 
 
 # What the slow tier counts over an SLO's window and what it reads; what is recorded of both together, and the rate.
@@ -184,7 +188,10 @@ _WINDOW_SUMS = (
 )
 # Three turns of the slow tier: one that is missed leaves the budget a little behind, and does not hide it.
 _COUNTED_REACH = SLOW_STEP * 3
-_LONG_AGO = (HOUR, HOUR * 9, DAY, HOUR * 61, DAY * 7)
+# Where the beginning of a history is looked for when Prometheus was away, or when these rules are new: at moments of the
+# last day in what was recorded of it, and at so many moments of the longest window in the sums of five minutes.
+_CARRIED_REACH, _CARRIED_STEP = DAY, MINUTE * 10
+_HISTORY_STEPS = 120
 
 
 def _counted_rule(service: ResolvedService, record: str, source: str) -> Rule:
@@ -213,16 +220,50 @@ def _up_to_now_rule(service: ResolvedService, counted: str, _: str, record: str,
     return {"record": record, "expr": f"sum without (part) (\n  {before}\n  or\n  {now}\n)\n"}
 
 
+def _history_rule(service: ResolvedService) -> Rule:
+    """When the history of each SLO began, by group: the Unix time from which on its events are known.
+
+    Read from what was recorded 30 s ago, for as long as anything of it is in the SLO's window.
+    """
+    selector = _selector(service)
+    start = names.HISTORY_START + selector
+    reach = max(slo.window for slo in service.slos)
+    step = max(SLOW_STEP, Duration(reach.seconds // _HISTORY_STEPS))
+    carried = f"({start} or last_over_time({start}[{_CARRIED_REACH}:{_CARRIED_STEP}])) and {names.TOTAL_WINDOW}{selector}"
+    # As early as it can have been: the whole window is never taken to be young.
+    found = f"min_over_time(timestamp({names.TOTAL_SLOW}{selector})[{reach}:{step}]) - {plain(step.seconds)}"
+    # The first sample stands for the 30 s before it.
+    born = f"timestamp({names.TOTAL_RATE}{selector}) - {plain(STEP.seconds)}"
+    return {"record": names.HISTORY_START, "expr": f"{carried}\nor\n{found}\nor\n{born}\n"}
+
+
+def _lived(service: ResolvedService, window: Duration) -> str:
+    """The share of a window that there is history of, at most 1. The rest is taken to be good."""
+    return f"clamp_max((time() - {names.HISTORY_START}{_selector(service)}) / {plain(window.seconds)}, 1)"
+
+
+def _promised(service: ResolvedService, **labels: str) -> str:
+    """The budget of each SLO, once.
+
+    When an objective, a title or an owner changes, the series from before and the new one are there together: for one
+    evaluation, and for five minutes where Prometheus was restarted. Joined with both, a rule would fail.
+    """
+    return f"topk by (service, slo) (1, {names.ERROR_BUDGET}{_selector(service, **labels)})"
+
+
 def _remaining_rule(service: ResolvedService) -> Rule:
     selector = _selector(service)
-    counted = names.TOTAL_COUNTED + selector
     ratio = f"{names.ERRORS_WINDOW}{selector} / ({names.TOTAL_WINDOW}{selector} > 0)"
-    left = f"1 - {ratio} / on (service, slo) group_left () {names.ERROR_BUDGET}{selector}"
-    # After a long outage of Prometheus itself the last minutes are no budget of 30 days: wait for the slow tier. Whether
-    # there was anything before is asked at moments of several days and hours: a machine that is off at night is no new one.
-    before = " or ".join(f"{counted} offset {ago}" for ago in _LONG_AGO)
-    known = f"({before}) unless last_over_time({counted}[{_COUNTED_REACH}])"
-    return {"record": names.BUDGET_REMAINING, "expr": f"({left})\nunless on (service, slo) ({known})\n"}
+    windows = sorted({slo.window for slo in service.slos})
+    parts = []
+    for window in windows:
+        budget = _promised(service, **({} if len(windows) == 1 else {"window": str(window)}))
+        parts.append(f"1 - {ratio} * {_lived(service, window)} / on (service, slo) group_left () {budget}")
+    # After a long outage of Prometheus itself the last minutes are no budget of 30 days: wait for the slow tier.
+    counted = f"last_over_time({names.TOTAL_COUNTED}{selector}[{_COUNTED_REACH}])"
+    old = f"{names.HISTORY_START}{selector} < time() - {plain(_COUNTED_REACH.seconds)}"
+    left = "\n  or\n  ".join(parts)
+    return {"record": names.BUDGET_REMAINING, "expr": f"(\n  {left}\n)\nunless ({old} unless {counted})\n"}
 
 
 def _sla_rule(service: ResolvedService, slo: ResolvedSlo, sla: ResolvedSla) -> Rule:
@@ -232,7 +273,7 @@ def _sla_rule(service: ResolvedService, slo: ResolvedSlo, sla: ResolvedSla) -> R
     """
     counted = _selector(service, slo=sla.slo)
     # Each step is the end of an hour, and belongs to the month of its middle. `@ end()` is this evaluation.
-    step, now = "vector(time() - 1800)", f"timestamp({names.ERROR_BUDGET}{counted} @ end())"
+    step, now = "vector(time() - 1800)", f"max(timestamp({names.ERROR_BUDGET}{counted} @ end()))"
     if sla.period == "quarter":
         same, reach = f"floor((month({step}) - 1) / 3) == scalar(floor((month({now}) - 1) / 3))", DAY * 92
     else:
@@ -255,7 +296,7 @@ def _burn_alerts(model: Model, service: ResolvedService, severity: str) -> list[
             shapes[(slo.policy, slo.window, slo.minimum_events)] = slo.burn[severity]
     parts = []
     for (policy, window, minimum), conditions in shapes.items():
-        budget = names.ERROR_BUDGET + _selector(service, policy=policy, window=str(window), minimum_events=str(minimum))
+        budget = _promised(service, policy=policy, window=str(window), minimum_events=str(minimum))
         parts += [_condition(service, condition, budget, minimum) for condition in conditions]
     if not parts:
         return []
@@ -281,7 +322,7 @@ def _budget_alerts(model: Model, service: ResolvedService) -> list[Rule]:
     rules = []
     for (alert, severity, share), policies in wanted.items():
         chosen = "|".join(re.escape(policy) for policy in dict.fromkeys(policies))
-        budget = names.ERROR_BUDGET + _selector(service).replace("}", f",policy=~{quote(chosen)}}}")
+        budget = _promised(service).replace("}", f",policy=~{quote(chosen)}}}")
         # Metadata joins here, so that routes can match owner and tier.
         left = f"{names.BUDGET_REMAINING}{_selector(service)} * on (service, slo) group_left (owner, tier) ({budget} > bool 0)"
         stop = alert == names.ALERT_FREEZE
@@ -330,8 +371,9 @@ def _indent(text: str) -> str:
 
 
 def _lookup(query: str, then: str, otherwise: str) -> str:
-    """A template that runs a query for the alert's SLO. ``%s`` in the query are its service and its name."""
-    run = f'{{{{ with printf "{query}" $labels.service $labels.slo | query }}}}'
+    """A template that runs a query for the alert's SLO. The ``%s`` in the query are its service, and its name."""
+    values = " ".join(("$labels.service", "$labels.slo")[: query.count("%s")])
+    run = f'{{{{ with printf "{query}" {values} | query }}}}'
     return f"{run}{then}{{{{ else }}}}{otherwise}{{{{ end }}}}"
 
 
@@ -345,6 +387,17 @@ def _promise() -> str:
     return _lookup(query, "{{ with . | first }}{{ .Labels.objective }} over {{ .Labels.window }}{{ end }}", "its objective")
 
 
+def _deployment() -> str:
+    """The last thing that `lgtm deploy` recorded of the service, which is often why an alert fires."""
+    # Each event is one sample.
+    ago = f"bottomk(1, time() - last_over_time({names.DEPLOYMENT_TIMESTAMP}{{service='%s'}}[{DAY}]))"
+    said = (
+        '{{ with . | first }}{{ .Labels.version }}{{ with .Labels.commit }} ({{ printf "%.12s" . }}){{ end }}'
+        "{{ with .Labels.environment }} to {{ . }}{{ end }} {{ .Labels.status }} {{ .Value | humanizeDuration }} ago{{ end }}"
+    )
+    return _lookup(ago, said, f"none in the last {DAY.seconds / 3600:f} h")
+
+
 def _slo_annotations(model: Model, service: ResolvedService, severity: str) -> dict[str, str]:
     urgency = (
         "The error budget will be gone in hours or days, not weeks. Act now."
@@ -355,6 +408,7 @@ def _slo_annotations(model: Model, service: ResolvedService, severity: str) -> d
         "summary": f"{_template_text(service.title)}: {{{{ $labels.slo }}}} fails for {_SHARE} of events",
         "description": f"Promised is {_promise()}. {urgency}",
         "budget_left": _budget_left(),
+        "deployment": _deployment(),
         **_links(model, service, "{{ $labels.slo }}"),
     }
 
@@ -371,7 +425,7 @@ def _links(model: Model, service: ResolvedService, section: str, *, url: str | N
     return {
         "runbook_url": _template_text(url)
         if url
-        else f"{model.grafana}/d/{names.runbook_uid(service.name)}?var-alert={section}",
+        else f"{model.grafana}/d/{names.runbook_uid(service.name)}?var-alert={section}&from=now-6h&to=now",
         "dashboard_url": dashboard,
     }
 

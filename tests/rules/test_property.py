@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
 from bench.replay import STEP, Promtool, replay
-from bench.traffic import SHOP, http
+from bench.traffic import SHOP, http, mature
 
 BUDGET = 0.001
 MINIMUM = 5
@@ -32,9 +32,13 @@ segments = st.lists(
 
 
 class Truth:
-    """Events by the second, and whether an alert's condition holds for them at a moment."""
+    """Events by the second, and whether an alert's condition holds for them at a moment.
 
-    def __init__(self, shape: list[Segment]) -> None:
+    ``before`` is how many seconds the service was already there at the start: without traffic, but watched.
+    """
+
+    def __init__(self, shape: list[Segment], before: int) -> None:
+        self._before = before
         self.requests = [rate for length, rate, _ in shape for _ in range(length)]
         self.share = [share for length, _, share in shape for _ in range(length)]
         bad = [r * s for r, s in zip(self.requests, self.share, strict=True)]
@@ -49,8 +53,10 @@ class Truth:
         """Whether any condition of a severity holds, with thresholds times ``slack`` and so many bad events."""
         for factor, long, short in POLICY[severity]:
             limit = factor * BUDGET * slack
+            # As much of a window as the service was not there for would have been good.
             over = all(
-                (total := self._window(self._all, at, w)) > 0 and self._window(self._bad, at, w) > limit * total
+                (total := self._window(self._all, at, w)) > 0
+                and self._window(self._bad, at, w) / total * min(1, (at + self._before) / w) > limit
                 for w in (long, short)
             )
             if over and self._window(self._bad, at, long) >= minimum:
@@ -73,16 +79,16 @@ class Truth:
     derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large],
 )
-@given(shape=segments)
-def test_alerts_do_what_the_events_ask_for(promtool: Promtool, shape: list[Segment]) -> None:
-    truth = Truth(shape)
+@given(shape=segments, days=st.sampled_from([0, 30]))
+def test_alerts_do_what_the_events_ask_for(promtool: Promtool, shape: list[Segment], days: int) -> None:
+    truth = Truth(shape, days * 86400)
     until = truth.end // STEP * STEP - STEP
     inputs = http(until, lambda s: truth.requests[s], lambda s: truth.share[s], start=100_000)
-    found = replay(promtool, SHOP, inputs, until, phase=0)
+    found = replay(promtool, SHOP, [*inputs, *(mature(days=days) if days else [])], until, phase=0)
     assert found.alerts() <= {"SLOBurnRateCritical", "SLOBurnRateWarning"}
     for severity, every in (("critical", STEP), ("warning", 300)):
         fired = set(found.firing(f"SLOBurnRate{severity.capitalize()}"))
         verdicts = {at: truth.verdict(severity, at) for at in range(300, until + 1, every)}
         wrong = {at: verdict for at, verdict in verdicts.items() if verdict is not None and verdict is not (at in fired)}
-        assert not wrong, f"{severity}: {dict(list(wrong.items())[:5])} of {shape}"
-        event(f"{severity} fires: {any(v for v in verdicts.values())}")
+        assert not wrong, f"{severity}: {dict(list(wrong.items())[:5])} of {shape} after {days} d"
+        event(f"{severity} fires after {days} d: {any(v for v in verdicts.values())}")

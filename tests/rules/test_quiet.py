@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from bench.replay import Counter, Promtool, Recorded, load, replay
-from bench.traffic import HOUR, SHOP, during, http, steady
+from bench.traffic import HOUR, SHOP, during, http, mature, steady
 from generator.render import rules
 
 UNTIL = 3 * HOUR
@@ -18,7 +18,7 @@ TEN = steady(10)
 
 
 def seen(promtool: Promtool, inputs: list[Counter], spec: str = SHOP, until: int = UNTIL) -> Recorded:
-    return replay(promtool, spec, inputs, until)
+    return replay(promtool, spec, [*mature(), *inputs], until)
 
 
 def broken(counter: Counter, at: int, *values: float | str | None) -> Counter:
@@ -144,7 +144,8 @@ def test_the_first_minutes_after_the_start_page_nobody_and_know_the_budget(promt
     budget = dict(found.one("slo:error_budget_remaining:ratio"))
     # From the second scrape on, and not from the first turn of the slow tier at 4:30 on; and no step when that comes.
     assert set(budget) == set(range(30, 901, 30))
-    assert all(value == pytest.approx(0.5, abs=0.01) for value in budget.values())
+    spent = {at: (1 - left) * 30 * 86400 for at, left in budget.items()}
+    assert all(spent[at] == pytest.approx(0.5 * at, rel=0.02) for at in budget)
 
 
 def test_the_budget_is_never_older_than_one_step(promtool: Promtool) -> None:
