@@ -180,19 +180,30 @@ def read_secrets(project: Project, needs: Mapping[str, Collection[str]]) -> dict
     return found
 
 
+# Faults that are found once everything is in force; a list that is not empty has it all put back.
+Accept = Callable[[], Sequence[Fault]]
+
+
 def apply(
-    project: Project, artifacts: Iterable[Artifact], secrets: Mapping[str, Mapping[str, bytes]], report: Report
+    project: Project,
+    artifacts: Iterable[Artifact],
+    secrets: Mapping[str, Mapping[str, bytes]],
+    report: Report,
+    *,
+    accept: Accept | None = None,
+    locked: bool = False,
 ) -> ApplyResult:
     """Put the rendered files in force on the running servers, or leave everything as it was.
 
-    ``secrets`` has, by server and name, what its configuration refers to: see `read_secrets`.
+    ``secrets`` has, by server and name, what its configuration refers to: see `read_secrets`. ``accept`` looks at the servers
+    once they have loaded something. ``locked`` says that the caller holds ``rendered.lock``.
 
     Raises NotRunningError, SecretsError, BusyError and WriteError before anything is changed; RefusedError with every fault
     of every tool, or with a server's own reason once the last good configuration is back; InterruptedApplyError likewise.
     """
     trees = rendered.by_server(artifacts)
-    with rendered.lock(project.root), _Signals() as signals:
-        return _Apply(project, trees, secrets, report, signals).run()
+    with contextlib.nullcontext() if locked else rendered.lock(project.root), _Signals() as signals:
+        return _Apply(project, trees, secrets, report, signals, accept).run()
 
 
 # Lines of Prometheus's log that say that something failed, and not what.
@@ -222,8 +233,10 @@ class _Apply:
         secrets: Mapping[str, Mapping[str, bytes]],
         report: Report,
         signals: _Signals,
+        accept: Accept | None = None,
     ) -> None:
         self.project = project
+        self.accept = accept
         self.new = dict(trees)
         self.secrets = secrets
         self.report = report
@@ -262,6 +275,10 @@ class _Apply:
                 if load:
                     with self.step("check"):
                         self.check(load, changed)
+                elif any(self.secrets.values()):
+                    # One that was replaced under its name changes no configuration.
+                    with self.step("secrets"):
+                        self.compare_secrets()
                 self.signals.check()
                 confirmed |= self.switch(changed, load)
             finally:
@@ -317,7 +334,7 @@ class _Apply:
         Raises NotRunningError when one that is needed does not run, or does not answer.
         """
 
-        wanted = [server for server in TREES if self.new[server] or server in changed]
+        wanted = [server for server in TREES if server in self.targets and (self.new[server] or server in changed)]
         asked = self.start({server: self.targets[server].state for server in wanted if server not in OPTIONAL})
         # What Docker knows of a server that is down is better than the silence of the server, and sooner there.
         containers = self.gather({"docker": self.find_containers})["docker"]
@@ -363,6 +380,10 @@ class _Apply:
         name = self.project.compose_project
         with _docker_errors("The servers' containers could not be listed"):
             found = self.client.api.containers(all=True, filters={"label": f"com.docker.compose.project={name}"})
+            # Containers through which a killed run was handing over secrets; one of this minute may be in use.
+            helpers = self.client.api.containers(all=True, filters={"label": f"lgtm.helper={name}"})
+            for helper in (h for h in helpers if h.get("Created", 0) < time.time() - 60):
+                self.client.api.remove_container(helper["Id"], force=True)
         for entry in found:
             labels = entry.get("Labels") or {}
             server = labels.get("com.docker.compose.service")
@@ -408,15 +429,11 @@ class _Apply:
             if server not in changed:
                 self.stage(server)
 
-        def compare_secrets(server: str) -> list[Fault]:
-            self.secrets_before[server] = self.present_secrets(server)
+        def compare_secrets() -> list[Fault]:
+            self.compare_secrets()
             return []
 
-        work: dict[str, Callable[[], list[Fault]]] = {
-            f"secrets-{server}": functools.partial(compare_secrets, server)
-            for server in self.secrets
-            if server in self.containers
-        }
+        work: dict[str, Callable[[], list[Fault]]] = {"secrets": compare_secrets}
         if "prometheus" in self.secrets and "prometheus" in self.containers:
             # promtool wants to see each file that a scrape job's credentials are read from.
             self.secrets_before["prometheus"] = self.present_secrets("prometheus")
@@ -441,6 +458,12 @@ class _Apply:
                 else f"The refused files were on disk already: the last good ones of {', '.join(restored)} are back.",
                 restored,
             )
+
+    def compare_secrets(self) -> None:
+        """Note what secrets each server has now."""
+        for server in self.secrets:
+            if server in self.containers:
+                self.secrets_before[server] = self.present_secrets(server)
 
     def in_container(self, server: str, words: Sequence[str]) -> tuple[int, str, str]:
         assert self.client is not None  # noqa: S101 - for the type checker
@@ -478,7 +501,9 @@ class _Apply:
                 with self.step("secrets"):
                     self.report(f"handing new secrets to {', '.join(handed)}")
                     for server in handed:
-                        secret_files.sync(self.project, server, self.secrets[server], client=self.client)
+                        # What only the old configuration needs stays until the new one is in force.
+                        both = {**self.secrets_before[server], **self.secrets[server]}
+                        secret_files.sync(self.project, server, both, client=self.client)
             with self.step("switch"):
                 self.report(f"switching {', '.join(load or changed or handed)}")
                 rendered.open_journal(self.project.root, self.old, {server: self.new[server] for server in changed})
@@ -492,11 +517,27 @@ class _Apply:
             with self.step("reload and confirm"):
                 confirmed = self.load(load, self.new, self.old)
                 self.signals.check()
+            if self.accept is not None and load:
+                with self.step("accept"):
+                    if faults := self.accept():
+                        raise RefusedError(faults, "", None)
+                self.signals.check()
             rendered.close_journal(self.project.root)
-            return confirmed
         except BaseException as error:
             self.undo(error, handed)
             raise
+        self.drop_secrets(handed)
+        return confirmed
+
+    def drop_secrets(self, handed: Sequence[str]) -> None:
+        """Take back the secrets that the configuration in force does not name. A failure harms nothing, so it is a note."""
+        for server in handed:
+            self.notes.append(f"{server} was handed its secrets anew.")
+            if self.secrets_before[server].keys() - self.secrets[server].keys():
+                try:
+                    secret_files.sync(self.project, server, self.secrets[server], client=self.client)
+                except LgtmError as error:
+                    self.notes.append(error.message)
 
     def on_disk(self, server: str) -> Files:
         return rendered.read_tree(self.project.root / server / GENERATED)
@@ -606,7 +647,8 @@ class _Apply:
 
     def tell(self, error: BaseException, restored: Sequence[str], failed: Sequence[str]) -> None:
         """Raise the sentence for the user; return when the error itself says it all."""
-        back = f"The last good configuration of {', '.join(restored)} is in force again." if restored else None
+        loaded = [server for server in restored if server in self.targets]
+        back = f"The last good configuration of {', '.join(loaded)} is in force again." if loaded else None
         if failed:
             back = "The old files are back, but not all is as before: " + "; ".join(failed) + ". Run `make status`."
         if isinstance(error, InterruptedApplyError):

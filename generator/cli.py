@@ -1,6 +1,6 @@
 """The command `lgtm`. The only place that prints.
 
-Exit codes: 0 ok, 1 the spec or the stack is at fault, 2 usage, 3 not all could be imported, 130 interrupted.
+Exit codes: 0 ok, 1 the spec or the stack is at fault, 2 usage or (plan) changes, 3 not all could be imported, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from generator.console import (
     load_spec,
     print_diagnostics,
     put,
+    read_spec,
     report,
     secrets_for,
     terminal,
@@ -41,6 +42,7 @@ from generator.units import Duration
 
 # Commands that have a module of their own, which is read when one of them is asked for: start-up stays short.
 _ELSEWHERE = {
+    "apply": "generator.commands.apply:apply",
     "backtest": "generator.commands.backtest:backtest",
     "drill": "generator.commands.drill:drill",
     "history": "generator.commands.history:history",
@@ -180,48 +182,34 @@ def import_(style: str, files: tuple[str, ...], output: Path | None, force: bool
         sys.exit(3)
 
 
-@cli.command(epilog="Examples:\n\n\b\n  lgtm apply\n  lgtm -f slos.yaml -f production.yaml apply\n")
-@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
-@click.pass_obj
-def apply(state: State, as_json: bool) -> None:
-    """Bring the running stack to what the spec says: check, swap, reload, confirm; roll back when refused."""
-    from generator import apply as applying
-    from generator import render
-
-    found = load_spec(state)
-    result = applying.apply(state.project, render.everything(found), secrets_for(state.project, found), report)
-    if as_json:
-        click.echo(json.dumps(result.as_json(), indent=2))
-        return
-    click.echo(result.summary())
-
-
 @cli.command(epilog="Examples:\n\n\b\n  lgtm up\n  PROMETHEUS_PORT=19090 lgtm up\n")
 @click.pass_obj
 def up(state: State) -> None:
     """Start everything: get the images, render the spec, start the servers, wait until each is ready."""
-    from generator import apply as applying
-    from generator import render, rendered, stack
+    from generator import render, rendered, rollout, stack
 
     project = state.project
-    found = load_spec(state)
+    found, snapshot = read_spec(state)
     artifacts = render.everything(found)
     needs = secrets_for(project, found)
-    live = False
+    wanted = rollout.Wanted(found, snapshot, artifacts, needs)
+    live, files = False, 0
 
     def prepare(_: Project) -> dict[str, dict[str, bytes]]:
         # A stack that works keeps its configuration until `apply` has checked the new one inside it.
-        nonlocal live
+        nonlocal live, files
         live = stack.status(project).ready
         if not live:
-            changed = rendered.write(project.root, artifacts)
-            report(f"rendered {len(artifacts)} files, {len(changed)} changed")
+            files = len(rendered.write(project.root, artifacts))
+            report(f"rendered {len(artifacts)} files, {files} changed")
         return needs
 
     result = stack.up(project, report, prepare)
     if live:
         # Also when the files are as they should be: they may have been rendered and never loaded.
-        report(applying.apply(project, artifacts, needs, report).summary())
+        report(rollout.roll_out(project, wanted, report, how="up", prove=False).result.summary())
+    else:
+        rollout.started(project, wanted, files)
     console = terminal()
     state_word = "up" if result.changed else "already up, nothing changed"
     console.print(f"[bold green]{state_word}[/] after {result.seconds:.1f} s")

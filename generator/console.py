@@ -6,7 +6,7 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import click
 from rich.console import Console
@@ -16,6 +16,9 @@ from generator import diagnostics, model
 from generator.errors import LgtmError
 from generator.project import Project
 from generator.units import Duration
+
+if TYPE_CHECKING:
+    from generator.history import Snapshot
 
 Format = Literal["text", "json", "github"]
 
@@ -80,12 +83,24 @@ def escaped(text: str) -> str:
 
 def load_spec(state: State, style: Format = "text") -> model.Model:
     """The Model, or the diagnostics printed and exit code 1."""
+    return read_spec(state, style)[0]
+
+
+def read_spec(state: State, style: Format = "text") -> tuple[model.Model, Snapshot]:
+    """The Model and the files that it was read from, or the diagnostics printed and exit code 1."""
+    from generator.history import Snapshot, Used
+
     files, shown = state.spec_files()
-    result = model.load(files, shown, retention=state.retention, variables=state.variables)
+    variables = Used(state.variables)
+    result = model.load(files, shown, retention=state.retention, variables=variables)
     print_diagnostics(result, style)
     if result.model is None:
         sys.exit(1)
-    return result.model
+    try:
+        root = state.project.root
+    except LgtmError:  # outside of any project
+        root = Path.cwd()
+    return result.model, Snapshot.of(root, files, result.texts, result.model, variables.used)
 
 
 def print_diagnostics(result: model.Result, style: Format) -> None:

@@ -13,12 +13,14 @@ import difflib
 import errno
 import fcntl
 import functools
+import getpass
 import hashlib
 import json
 import os
 import shutil
 import stat
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -41,13 +43,14 @@ ASIDE = ".generated.old"
 CHECK_CONFIG = ".generated.check.yml"
 
 # The servers that read rendered files, and the directories that must be there even when they are empty: Loki's ruler and
-# Grafana complain about a missing one, and git keeps no empty ones.
+# Grafana complain about a missing one, and git keeps no empty ones. Runbooks are for people: no server reads them.
 TREES: Mapping[str, tuple[str, ...]] = {
     "prometheus": ("rules", "scrape"),
     "alertmanager": (),
     "blackbox": (),
     "loki": ("rules",),
     "grafana": ("dashboards",),
+    "runbooks": (),
 }
 
 _DIFF_LINES = 24
@@ -191,7 +194,7 @@ def stage(parent: Path, files: Files, present: Files, directories: Sequence[str]
                 sink.flush()
                 os.fsync(sink.fileno())
         for path in made:
-            _sync(path)
+            sync(path)
     except OSError as error:
         with contextlib.suppress(OSError):
             _remove(stage)
@@ -230,7 +233,7 @@ def exchange(parent: Path) -> None:
                     aside.rename(live)
                 raise
             aside.rename(stage)
-        _sync(parent)
+        sync(parent)
     except OSError as error:
         raise write_error(error, live) from error
 
@@ -291,7 +294,8 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _sync(directory: Path) -> None:
+def sync(directory: Path) -> None:
+    """Have the names in a directory on the disk. Raises OSError."""
     handle = os.open(directory, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -331,17 +335,25 @@ def lock(root: Path) -> Iterator[None]:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            holder = os.pread(handle, 20, 0).decode(errors="replace").strip()
+            holder = os.pread(handle, 100, 0).decode(errors="replace").strip()
             raise BusyError(
                 f"Another `lgtm` is writing or applying this project{f' (process {holder})' if holder else ''}.",
                 "Wait until it has ended, then try again.",
             ) from None
         with contextlib.suppress(OSError):  # only for the message above: a full disk must not stop a rollback
             os.ftruncate(handle, 0)
-            os.pwrite(handle, str(os.getpid()).encode(), 0)
+            os.pwrite(handle, f"{os.getpid()} of {user()}, since {time.strftime('%H:%M:%S')}".encode(), 0)
         yield
     finally:
         os.close(handle)
+
+
+def user() -> str:
+    """Who runs this; with sudo, who asked for it."""
+    try:
+        return os.environ.get("SUDO_USER") or getpass.getuser()
+    except (OSError, KeyError):
+        return f"user {os.getuid()}"
 
 
 def _journal(root: Path) -> Path:
@@ -366,7 +378,7 @@ def open_journal(root: Path, old: Mapping[str, Files], new: Mapping[str, Files])
             sink.flush()
             os.fsync(sink.fileno())
         temporary.replace(path)
-        _sync(path.parent)
+        sync(path.parent)
     except OSError as error:
         raise write_error(error, path) from error
 
@@ -376,7 +388,7 @@ def close_journal(root: Path) -> None:
     try:
         if path.exists():
             path.unlink()
-            _sync(path.parent)
+            sync(path.parent)
     except OSError as error:
         raise write_error(error, path) from error
 

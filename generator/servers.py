@@ -68,11 +68,19 @@ class Client:
         self._session.close()
 
     def call(
-        self, method: str, path: str, *, timeout: float | None = None, parameters: Mapping[str, str] | None = None
+        self,
+        method: str,
+        path: str,
+        *,
+        timeout: float | None = None,
+        parameters: Mapping[str, str] | None = None,
+        form: Mapping[str, str] | None = None,
+        body: Any = None,
     ) -> requests.Response:
-        """Send a request. Raises UnreachableError and AnswerError (any status but 2xx)."""
+        """Send a request, with a form or with JSON. Raises UnreachableError and AnswerError (any status but 2xx)."""
         try:
-            answer = self._session.request(method, self.url + path, params=parameters, timeout=timeout or self.timeout)
+            url, seconds = self.url + path, timeout or self.timeout
+            answer = self._session.request(method, url, params=parameters, data=form, json=body, timeout=seconds)
         except requests.Timeout:
             raise UnreachableError(self.name, f"no answer within {timeout or self.timeout:g} s") from None
         except requests.ConnectionError as error:

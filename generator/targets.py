@@ -197,13 +197,13 @@ class Prometheus(Target):
         for key in sorted(wanted.keys() ^ present.keys()):
             return f"the group {key[1]} of {key[0]} is {'missing' if key in wanted else 'still there'}"
         for key, group in wanted.items():
-            why = _group_differs(group, present[key], client)
+            why = group_differs(group, present[key], client)
             if why is not None:
                 return f"the group {key[1]} of {key[0]} has {why}"
         return None
 
     def _pending_scrapes(self, client: servers.Prometheus, files: Files) -> str | None:
-        wanted = {job["job_name"]: job for job in _jobs(files)}
+        wanted = {job["job_name"]: job for job in jobs(files)}
         present = set(client.scrape_pools())
         for job in wanted.keys() - present:
             return f"the scrape job {job} is missing"
@@ -215,7 +215,7 @@ class Prometheus(Target):
                 for job in present - known - wanted.keys():
                     return f"the scrape job {job} is still there"
         for job, config in wanted.items():
-            difference = _not_within(config, client.scrape_pool(job))
+            difference = not_within(config, client.scrape_pool(job))
             if difference is not None:
                 return f"the scrape job {job} has another {difference}"
         return None
@@ -223,7 +223,7 @@ class Prometheus(Target):
     def evidence(self, files: Files) -> str:
         groups = [g for n, c in files.items() if n.startswith("rules/") for g in _load(c).get("groups") or ()]
         rules = sum(len(group.get("rules") or ()) for group in groups)
-        return f"{rules} rules in {len(groups)} groups and {len(_jobs(files))} scrape jobs in force"
+        return f"{rules} rules in {len(groups)} groups and {len(jobs(files))} scrape jobs in force"
 
     def reload(self) -> None:
         try:
@@ -301,7 +301,7 @@ class Blackbox(Target):
         wanted = _load(files[self.file]).get("modules") or {}
         for module in sorted(wanted.keys() ^ present.keys()):
             return f"the module {module} is {'missing' if module in wanted else 'still there'}"
-        difference = _not_within(wanted, present)
+        difference = not_within(wanted, present)
         return None if difference is None else f"a module has another {difference}"
 
     def evidence(self, files: Files) -> str:
@@ -336,7 +336,7 @@ class Loki(Target):
         return good, servers.value(samples, "loki_ruler_config_last_reload_successful_seconds", 0)
 
     def pending(self, files: Files) -> str | None:
-        wanted = {key: len(group.get("rules") or ()) for key, group in _loki_groups(files).items()}
+        wanted = {key: len(group.get("rules") or ()) for key, group in loki_groups(files).items()}
         with contextlib.closing(self.client()) as client:
             present = client.rule_groups()
         for key in sorted(wanted.keys() | present.keys()):
@@ -349,18 +349,18 @@ class Loki(Target):
 
     def confirm(self, files: Files, since: float | None, old: Files, stopped: Callable[[], bool]) -> str:
         # It reloads only when the rules mean something else, and has no time of a reload while it has no rules.
-        same = _loki_groups(files) == _loki_groups(old) or not _loki_groups(files)
+        same = loki_groups(files) == loki_groups(old) or not loki_groups(files)
         return super().confirm(files, None if same else since, old, stopped)
 
     def evidence(self, files: Files) -> str:
-        groups = _loki_groups(files)
+        groups = loki_groups(files)
         return f"{sum(len(g.get('rules') or ()) for g in groups.values())} log rules in {len(groups)} groups in force"
 
     def check(self, run: Run, stage: Files) -> list[Fault]:
         # There is no tool in its image that checks rules; the server parses queries for us.
         faults = []
         with contextlib.closing(self.client()) as client:
-            for (file, name), group in _loki_groups(stage).items():
+            for (file, name), group in loki_groups(stage).items():
                 for rule in group.get("rules") or ():
                     try:
                         client.format_query(rule.get("expr", ""))
@@ -424,11 +424,11 @@ def _load(content: bytes) -> dict[str, Any]:
     return data if isinstance(data, dict) else {}
 
 
-def _jobs(files: Files) -> list[dict[str, Any]]:
+def jobs(files: Files) -> list[dict[str, Any]]:
     return [job for name, content in files.items() if name.startswith("scrape/") for job in _load(content)["scrape_configs"]]
 
 
-def _loki_groups(files: Files) -> dict[tuple[str, str], dict[str, Any]]:
+def loki_groups(files: Files) -> dict[tuple[str, str], dict[str, Any]]:
     return {
         (name.rpartition("/")[2], group["name"]): group
         for name, content in files.items()
@@ -437,7 +437,7 @@ def _loki_groups(files: Files) -> dict[tuple[str, str], dict[str, Any]]:
     }
 
 
-def _group_differs(wanted: Mapping[str, Any], present: Mapping[str, Any], client: servers.Prometheus) -> str | None:
+def group_differs(wanted: Mapping[str, Any], present: Mapping[str, Any], client: servers.Prometheus) -> str | None:
     """The first thing in which a group in force is not the written one."""
     if "interval" in wanted and _seconds(wanted["interval"]) != present["interval"]:
         return f"the interval {present['interval']} s"
@@ -500,7 +500,7 @@ def _seconds(text: str) -> float | None:
     return round(sum(float(number) * _TIME_UNITS[unit] for number, unit in pieces), 3)
 
 
-def _not_within(wanted: Any, present: Any, name: str = "value") -> str | None:
+def not_within(wanted: Any, present: Any, name: str = "value") -> str | None:
     """The name of the first value that was written and is not in force. Defaults that the server filled in are no matter."""
     if isinstance(wanted, dict):
         if not isinstance(present, dict):
@@ -508,14 +508,14 @@ def _not_within(wanted: Any, present: Any, name: str = "value") -> str | None:
         for key, inner in wanted.items():
             if inner in ("", {}, [], "false") and key not in present:
                 continue  # servers leave out what is empty
-            found = _not_within(inner, present.get(key), str(key))
+            found = not_within(inner, present.get(key), str(key))
             if found is not None:
                 return found
         return None
     if isinstance(wanted, list):
         if not isinstance(present, list) or len(wanted) != len(present):
             return name
-        return next((f for w, p in zip(wanted, present, strict=True) if (f := _not_within(w, p, name))), None)
+        return next((f for w, p in zip(wanted, present, strict=True) if (f := not_within(w, p, name))), None)
     if wanted == present or present == "<secret>":
         return None
     seconds = _seconds(wanted) if isinstance(wanted, str) else None

@@ -58,7 +58,7 @@ def test_other_queries_are_not(one: str, other: str) -> None:
     ],
 )
 def test_written_settings_are_looked_for_among_defaults(wanted: Any, present: Any, found: str | None) -> None:
-    assert targets._not_within(wanted, present) == found
+    assert targets.not_within(wanted, present) == found
 
 
 def test_the_hash_is_the_one_that_alertmanager_shows() -> None:
