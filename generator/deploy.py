@@ -13,19 +13,18 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import requests
-
+from generator import names, otlp
 from generator.errors import LgtmError
 from generator.project import Project
 from generator.servers import Prometheus
 
-TIMESTAMP = "deployment_timestamp_seconds"
+TIMESTAMP = names.DEPLOYMENT_TIMESTAMP
 DURATION = "deployment_duration_seconds"
 RECOVERY = "deployment_recovery_seconds"
 
 STARTED, SUCCEEDED, FAILED = "started", "succeeded", "failed"
 _EVENTS = {STARTED: "deployment.started", SUCCEEDED: "deployment.finished", FAILED: "deployment.failed"}
-_TIMEOUT = 5.0
+_CONSEQUENCE = "The deployment is not recorded"
 # A finish belongs to a start of the same service and version within this time.
 _BELONGS_SECONDS = 86_400
 
@@ -93,9 +92,9 @@ def record(
     at = time.time() if now is None else now
     known = _events(project, service, environment)
     deployment = _of(known, status, service=service, version=version, commit=commit, environment=environment, url=url, at=at)
-    base = (endpoint or f"http://127.0.0.1:{project.port('OTLP_HTTP_PORT')}").rstrip("/")
-    _post(f"{base}/v1/logs", _log(deployment))
-    _post(f"{base}/v1/metrics", _metrics(deployment))
+    base = otlp.address(project, endpoint)
+    otlp.post(f"{base}/v1/logs", _log(deployment), _CONSEQUENCE)
+    otlp.post(f"{base}/v1/metrics", _metrics(deployment), _CONSEQUENCE)
     _remember(project, deployment)
     return deployment
 
@@ -215,37 +214,13 @@ def figures(project: Project, days: int = 30) -> dict[str, dict[str, float]]:
     return dict(sorted(found.items()))
 
 
-def _post(url: str, body: object) -> None:
-    session = requests.Session()
-    session.trust_env = False  # a proxy for the web is not the way to a collector
-    try:
-        answer = session.post(url, json=body, timeout=_TIMEOUT)
-    except requests.RequestException as error:
-        raise LgtmError(
-            f"The deployment is not recorded: the collector at {url} does not answer ({type(error).__name__}).",
-            "Is the stack up (lgtm status)? On another machine, say where it is: --to http://HOST:4318",
-        ) from error
-    finally:
-        session.close()
-    if not answer.ok:
-        raise LgtmError(f"The deployment is not recorded: the collector at {url} answers {answer.status_code}.")
-
-
-def _attributes(values: Mapping[str, object]) -> list[dict[str, object]]:
-    return [
-        {"key": key, "value": {"doubleValue": value} if isinstance(value, float) else {"stringValue": str(value)}}
-        for key, value in values.items()
-        if value not in (None, "")
-    ]
-
-
 def _log(deployment: Deployment) -> dict[str, object]:
     failed = deployment.status == FAILED
     return {
         "resourceLogs": [
             {
                 "resource": {
-                    "attributes": _attributes(
+                    "attributes": otlp.attributes(
                         {
                             "service.name": deployment.service,
                             "service.version": deployment.version,
@@ -262,7 +237,7 @@ def _log(deployment: Deployment) -> dict[str, object]:
                                 "severityNumber": 17 if failed else 9,
                                 "severityText": "ERROR" if failed else "INFO",
                                 "body": {"stringValue": deployment.sentence()},
-                                "attributes": _attributes(
+                                "attributes": otlp.attributes(
                                     {
                                         "event": _EVENTS[deployment.status],
                                         "deployment.id": deployment.id,
@@ -290,34 +265,10 @@ def _metrics(deployment: Deployment) -> dict[str, object]:
         "deployment.duration": deployment.duration,
         "deployment.recovery": deployment.recovery,
     }
-    return {
-        "resourceMetrics": [
-            {
-                "resource": {"attributes": _attributes({"service.name": "deployments"})},
-                "scopeMetrics": [
-                    {
-                        "metrics": [
-                            {
-                                "name": name,
-                                "unit": "s",
-                                "gauge": {
-                                    "dataPoints": [
-                                        {
-                                            "timeUnixNano": str(int(deployment.at * 1e9)),
-                                            "asDouble": value,
-                                            "attributes": _attributes(deployment.labels),
-                                        }
-                                    ]
-                                },
-                            }
-                            for name, value in values.items()
-                            if value is not None
-                        ]
-                    }
-                ],
-            }
-        ]
-    }
+    labels = tuple(deployment.labels.items())
+    metrics = [otlp.gauge(name, "s", {labels: value}, deployment.at) for name, value in values.items() if value is not None]
+    resource = {"attributes": otlp.attributes({"service.name": "deployments"})}
+    return {"resourceMetrics": [{"resource": resource, "scopeMetrics": [{"metrics": metrics}]}]}
 
 
 def _remembered(project: Project) -> list[Deployment]:
