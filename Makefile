@@ -1,7 +1,7 @@
 # Each target makes the Python environment first, which takes no time when it is there.
 LGTM := .venv/bin/lgtm
 .DEFAULT_GOAL := help
-.PHONY: help up down logs status doctor render apply demo test bench lint destroy setup setup-dev
+.PHONY: help up down logs status doctor render apply demo test bench chaos lint destroy setup setup-dev
 
 help: ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,6 +36,9 @@ test: lint ## Check style and types, then run every test, on real servers too (s
 
 bench: setup-dev ## Measure the rules beside Sloth's (half an hour), and write docs/benchmarks.md
 	@.venv/bin/python -m bench --write
+
+chaos: setup-dev ## Kill, pause, restart and fill each server under load, and count what is lost (an hour): docs/chaos.md
+	@.venv/bin/python -m bench.chaos --write
 
 lint: setup-dev ## Check style and types
 	@.venv/bin/ruff check .

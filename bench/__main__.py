@@ -155,6 +155,8 @@ def main() -> None:
             begin = time.monotonic()
             known[name] = parts[name]()
             known.setdefault("took", {})[name] = time.monotonic() - begin
+            known.setdefault("when", {})[name] = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime())
+            known.setdefault("busy", {})[name] = os.getloadavg()[1]
             KEPT.parent.mkdir(parents=True, exist_ok=True)
             KEPT.write_text(json.dumps(known, indent=1), encoding="utf-8")
     table = report(known)

@@ -109,15 +109,21 @@ def demo() -> None:
     show_default=True,
     help="Requests per second that its users send; 0 for none.",
 )
+@click.option(
+    "--heartbeat",
+    type=Seconds(),
+    default=control.DEFAULT_HEARTBEAT,
+    help="How long the pager waits for a heartbeat before it says that it is lost.  [default: 2m30s]",
+)
 @click.pass_context
-def start(ctx: click.Context, rate: float) -> None:
+def start(ctx: click.Context, rate: float, heartbeat: float) -> None:
     """Start the demo service, its users and its pager in the background.
 
     \b
     lgtm demo start
     lgtm demo start --rate 30
     """
-    control.start(_project(ctx), _say, rate)
+    control.start(_project(ctx), _say, rate, heartbeat)
 
 
 @demo.command()
@@ -226,12 +232,19 @@ def pages(ctx: click.Context, follow: bool, as_json: bool) -> None:
 
 _COLOURS = {"resolved": "green", "critical": "bold red", "warning": "yellow"}
 # What a person who is paged looks for, in this order.
-_ANNOTATIONS = ("summary", "budget_left", "runbook_url", "dashboard_url")
+_ANNOTATIONS = ("summary", "budget_left", "deployment", "runbook_url", "dashboard_url")
 
 
 def _tell_page(page: dict[str, Any]) -> None:
     at = datetime.fromisoformat(page["received_at"]).astimezone().strftime("%H:%M:%S")
     body = page["body"] if isinstance(page["body"], dict) else {}
+    if "heartbeat" in body:
+        last = datetime.fromisoformat(body["last"]).astimezone().strftime("%H:%M:%S")
+        line = Text(f"{at}  ")
+        line.append(f"heartbeat {body['heartbeat']}", style="bold red" if body["heartbeat"] == "lost" else "green")
+        line.append(f"  the last beat before came at {last}")
+        _console().print(line, soft_wrap=True)
+        return
     alerts = body.get("alerts")
     if not isinstance(alerts, list):
         _say(f"{at}  a message that is not Alertmanager's: {json.dumps(page['body'])[:200]}")

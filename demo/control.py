@@ -26,6 +26,7 @@ from generator.project import Project
 
 LOOPBACK = "127.0.0.1"
 DEFAULT_RATE = 12.0
+DEFAULT_HEARTBEAT = 150.0
 START_SECONDS = 20.0
 STOP_SECONDS = 8.0
 # What the demo needs beside the generator; imported lazily, so that `lgtm` works without it.
@@ -158,10 +159,13 @@ def _check_ports(project: Project, addresses: list[str]) -> None:
             )
 
 
-def start(project: Project, report: Callable[[str], None], rate: float = DEFAULT_RATE) -> Running:
+def start(
+    project: Project, report: Callable[[str], None], rate: float = DEFAULT_RATE, heartbeat: float = DEFAULT_HEARTBEAT
+) -> Running:
     """Start the demo in the background and wait until it answers; when it already runs, say so and change nothing.
 
-    ``rate`` is the requests per second that its users send; 0 for none. Raises LgtmError when a port is taken, a
+    ``rate`` is the requests per second that its users send; 0 for none. ``heartbeat`` is how many seconds without a beat
+    the pager waits before it says so. Raises LgtmError when a port is taken, a
     package is missing or the demo does not come up.
     """
     running = status(project)
@@ -182,6 +186,7 @@ def start(project: Project, report: Callable[[str], None], rate: float = DEFAULT
     output = directory / "demo.out"
     source = Path(__file__).resolve().parents[1]
     command = [sys.executable, "-m", "demo.server", "--project", str(project.root), "--rate", f"{rate:g}"]
+    command += ["--heartbeat", f"{heartbeat:g}"]
     for address in addresses:
         command += ["--address", address]
     with output.open("wb") as out:
@@ -299,4 +304,23 @@ def pages(project: Project, after: int = 0) -> list[dict[str, Any]]:
     try:
         return cast("list[dict[str, Any]]", _get(f"{running.pager_url}/notifications?after={after}", seconds=5))
     except (requests.RequestException, ValueError) as error:
+        raise LgtmError(f"The pager at {running.pager_url} does not answer.", "Try: lgtm demo start") from error
+
+
+def heartbeat(project: Project) -> dict[str, Any]:
+    """The pager's state of the heartbeat: ``{"beats", "last", "lost", "silence_seconds"}``. Raises LgtmError."""
+    running = _running(project)
+    try:
+        return cast("dict[str, Any]", _get(f"{running.pager_url}/heartbeat", seconds=5))
+    except (requests.RequestException, ValueError) as error:
+        raise LgtmError(f"The pager at {running.pager_url} does not answer.", "Try: lgtm demo start") from error
+
+
+def refuse(project: Project, path: str | None) -> None:
+    """Have the pager refuse what is sent to ``path``, as a lost receiver would; None ends it. Raises LgtmError."""
+    running = _running(project)
+    body = None if path is None else {"path": path}
+    try:
+        _request("DELETE" if path is None else "POST", f"{running.pager_url}/refuse", body).raise_for_status()
+    except requests.RequestException as error:
         raise LgtmError(f"The pager at {running.pager_url} does not answer.", "Try: lgtm demo start") from error

@@ -26,7 +26,7 @@ from lgtm_instrumentation import setup
 from starlette.types import ASGIApp
 
 from demo.app import SERVICE, VERSION, create_app
-from demo.pager import create_pager
+from demo.pager import SILENCE_SECONDS, Heartbeat, Pages, create_pager
 from demo.processes import VERSIONS
 from demo.traffic import DEFAULT_RATE, Traffic
 from generator.project import Project
@@ -80,8 +80,13 @@ def lock(path: Path) -> TextIO:
     return held
 
 
-async def serve(project: Project, rate: float, addresses: list[str], log_handler: logging.Handler | None) -> None:
-    """Run until SIGTERM or SIGINT. Raises OSError when a port is taken."""
+async def serve(
+    project: Project, rate: float, addresses: list[str], log_handler: logging.Handler | None, silence: float = SILENCE_SECONDS
+) -> None:
+    """Run until SIGTERM or SIGINT. Raises OSError when a port is taken.
+
+    ``silence`` is how long the pager waits for a heartbeat, in seconds.
+    """
     port, pager_port = project.port("DEMO_PORT"), project.port("DEMO_PAGER_PORT")
     listeners, pager_listeners = _listen(addresses, port), _listen(addresses, pager_port)
     telemetry = setup(
@@ -105,13 +110,17 @@ async def serve(project: Project, rate: float, addresses: list[str], log_handler
             "traffic": {"rate": rate, "sent": traffic.sent, "failed": traffic.failed, "skipped": traffic.skipped},
         }
 
-    servers = [_server(create_app(telemetry=telemetry, state=state)), _server(create_pager())]
+    pages = Pages()
+    heartbeat = Heartbeat(pages, silence)
+    servers = [_server(create_app(telemetry=telemetry, state=state)), _server(create_pager(pages, heartbeat))]
 
-    users = asyncio.create_task(traffic.run()) if rate > 0 else None
+    tasks = [asyncio.create_task(heartbeat.watch())]
+    if rate > 0:
+        tasks.append(asyncio.create_task(traffic.run()))
 
     def stop() -> None:
-        if users is not None:
-            users.cancel()
+        for task in tasks:
+            task.cancel()
         for server in servers:
             server.should_exit = True
 
@@ -121,9 +130,9 @@ async def serve(project: Project, rate: float, addresses: list[str], log_handler
     try:
         await asyncio.gather(*(s.serve(sockets=k) for s, k in zip(servers, (listeners, pager_listeners), strict=True)))
     finally:
-        if users is not None:
-            users.cancel()
-            await asyncio.gather(users, return_exceptions=True)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         telemetry.shutdown()
 
 
@@ -137,6 +146,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--project", type=Path, required=True)
     parser.add_argument("--rate", type=float, default=DEFAULT_RATE)
     parser.add_argument("--address", action="append", default=[])
+    parser.add_argument("--heartbeat", type=float, default=SILENCE_SECONDS)
     parser.add_argument("--log-to-files", action="store_true")
     options = parser.parse_args(arguments)
     project = Project.load(options.project)
@@ -163,6 +173,7 @@ def main(arguments: list[str] | None = None) -> int:
                 options.rate,
                 options.address or [LOOPBACK],
                 _rotating(directory / "demo.log") if options.log_to_files else None,
+                options.heartbeat,
             )
         )
     except OSError as error:

@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from copies import ROOT, Stack, Watched, copy_of_repository, lgtm
+from copies import Stack, Watched, lgtm
 
+from bench.copies import ROOT, copy_of_repository
 from generator import stack as servers
 from generator.errors import LgtmError
 from generator.project import DEFAULTS, Project
@@ -75,6 +76,7 @@ def watched(make_project: Callable[..., Project]) -> Iterator[Watched]:
     text += "\nalerting:\n  fast: {critical: [{long: 1h, short: 2m, budget: 2%}]}\n"
     spec.write_text(text, encoding="utf-8")
     lgtm(project, "up")
-    lgtm(project, "demo", "start")
+    # A beat comes each minute; the drill that stops them need not wait for more than one that is missed.
+    lgtm(project, "demo", "start", "--heartbeat", "80s")
     yield Watched(project)
     lgtm(project, "demo", "stop")
