@@ -6,6 +6,7 @@ Everything is asked at once, and what does not answer in time is said to be miss
 from __future__ import annotations
 
 import base64
+import difflib
 import json
 import re
 import threading
@@ -14,9 +15,10 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone, tzinfo
 from typing import Any, TypeVar
 from urllib.parse import quote
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from generator import deploy, names
 from generator.errors import LgtmError
@@ -25,14 +27,19 @@ from generator.servers import Client, Grafana, Loki, Prometheus
 
 T = TypeVar("T")
 
-DEADLINE = 3.4
-# Executions without their stages are better than none: by then, whatever stages have come.
+# Seconds from the question to what is known by then: a second and a half of the five are the program's start and its text.
+DEADLINE = 3.2
+# Some executions are better than none, and without their stages too: by then, what has come of each.
+_SEARCH_DEADLINE = 2.2
 _STAGES_DEADLINE = 2.8
+_GRAFANA_SECONDS = 1.0
 _SHOWN_EXECUTIONS = 10
 _SHOWN_FAILED = 7
 _SEARCH_LIMIT = 60
 _SHOWN_LOGS = 10
 _SHOWN_TRACES = 5
+_SHOWN_COMPANIES = 5
+_SLOW_LIMIT = 50
 # Labels of slo:error_budget:ratio that say something about the SLO; what else is on it are groups (`by`).
 _METADATA = frozenset(
     {"__name__", "service", "slo", "owner", "tier", "sli", "objective", "window", "title", "policy", "minimum_events", "unit"}
@@ -47,6 +54,12 @@ class Tempo(Client):
 
 # --- The question ------------------------------------------------------------------------------------------------------------
 
+# At the end of a time: 14:43Z, 14:43 UTC, 14:43+02:00, 14:43 Europe/Berlin.
+_ZONE = re.compile(
+    r"(?P<time>.*\d{1,2}:\d{2}(?::\d{2}(?:\.\d+)?)?)"
+    r"(?:\s*(?P<utc>z|utc|gmt)|\s*(?P<sign>[+-])(?P<hours>\d{2}):?(?P<minutes>\d{2})|\s+(?P<name>\w+/[\w/+-]+))",
+    re.IGNORECASE,
+)
 _AGO = re.compile(r"(\d+(?:\.\d+)?)\s*(s|sec|seconds?|m|min|minutes?|h|hours?|d|days?)\s+ago")
 _CLOCK = re.compile(
     r"(?:(?P<day>[a-z]+|\d{4}-\d{2}-\d{2})(?:\s+at)?\s+)?(?P<hour>\d{1,2}):(?P<minute>\d{2})(?::(?P<second>\d{2}))?"
@@ -59,10 +72,16 @@ def parse_time(text: str, now: datetime | None = None) -> datetime:
     """A moment as people say it, in this machine's time zone unless it says another.
 
     ``now``, ``10 minutes ago``, ``14:43`` (the last one), ``yesterday 14:43``, ``monday 9:05``, ``2026-11-20 14:43``, ISO 8601
-    or Unix seconds. Raises LgtmError for anything else, and for what lies ahead.
+    or Unix seconds. A clock's time may end with its zone: ``yesterday 14:43 UTC``, ``14:43+02:00``, ``14:43 Europe/Berlin``.
+    Raises LgtmError for anything else, and for what lies ahead.
     """
     present = (now or datetime.now(UTC)).astimezone()
-    found = _moment(" ".join(text.lower().split()), text.strip(), present)
+    said = " ".join(text.split())
+    if match := _ZONE.fullmatch(said):
+        zone = _zone(match)
+        found = _moment(match["time"], present.astimezone(zone), zone) if zone is not None else None
+    else:
+        found = _moment(said, present, None)
     if found is None:
         raise LgtmError(
             f"{text!r} is not a time.", 'Write it like "yesterday 14:43", "14:43", "20 minutes ago" or "2026-11-20 14:43".'
@@ -72,7 +91,25 @@ def parse_time(text: str, now: datetime | None = None) -> datetime:
     return found
 
 
-def _moment(said: str, original: str, now: datetime) -> datetime | None:
+def _zone(match: re.Match[str]) -> tzinfo | None:
+    if match["utc"]:
+        return UTC
+    if match["sign"]:
+        offset = timedelta(hours=int(match["hours"]), minutes=int(match["minutes"]))
+        return timezone(-offset if match["sign"] == "-" else offset) if offset < timedelta(days=1) else None
+    try:
+        return ZoneInfo(match["name"])
+    except (ValueError, OSError, ZoneInfoNotFoundError):
+        return None
+
+
+def _moment(original: str, now: datetime, zone: tzinfo | None) -> datetime | None:
+    said = original.lower()
+
+    def aware(naive: datetime) -> datetime:
+        # By the calendar and then in the zone, so that a change of the clocks does not shift it by an hour.
+        return naive.astimezone() if zone is None else naive.replace(tzinfo=zone)
+
     if said == "now":
         return now
     if match := _AGO.fullmatch(said):
@@ -84,17 +121,14 @@ def _moment(said: str, original: str, now: datetime) -> datetime | None:
         if hour > 23 or minute > 59 or second > 59:
             return None
         day = match["day"]
-        # By the calendar and then in the zone, so that a change of the clocks does not shift it by an hour.
         naive = now.replace(tzinfo=None, hour=hour, minute=minute, second=second, microsecond=0)
         if day is None:
-            local = naive.astimezone()
-            return local if local <= now else (naive - timedelta(days=1)).astimezone()
+            return aware(naive) if aware(naive) <= now else aware(naive - timedelta(days=1))
         if day in ("today", "yesterday"):
-            return (naive - timedelta(days=day == "yesterday")).astimezone()
+            return aware(naive - timedelta(days=day == "yesterday"))
         if day in _DAYS:
-            back = (now.weekday() - _DAYS.index(day)) % 7
-            local = (naive - timedelta(days=back)).astimezone()
-            return local if local <= now else (naive - timedelta(days=back + 7)).astimezone()
+            naive -= timedelta(days=(now.weekday() - _DAYS.index(day)) % 7)
+            return aware(naive) if aware(naive) <= now else aware(naive - timedelta(days=7))
         if "-" not in day:
             return None
     try:
@@ -103,7 +137,7 @@ def _moment(said: str, original: str, now: datetime) -> datetime | None:
         return None
     if len(original) <= 10:
         return None  # a day is not a moment
-    return found.astimezone()
+    return aware(found) if found.tzinfo is None else found
 
 
 # --- The answer --------------------------------------------------------------------------------------------------------------
@@ -186,7 +220,10 @@ class SlowTrace:
 
 @dataclass
 class Incident:
-    """Everything that is known. ``missing`` says what could not be asked, ``seconds`` how long the answer took."""
+    """Everything that is known. ``missing`` says what could not be asked, ``seconds`` how long the answer took.
+
+    ``companies`` are those that the service did work for, where it did none for the one that was asked for.
+    """
 
     service: str
     company: str | None
@@ -202,6 +239,7 @@ class Incident:
     log_lines: int = 0
     slowest: list[SlowTrace] = field(default_factory=list)
     deployment: deploy.Deployment | None = None
+    companies: list[str] = field(default_factory=list)
     links: dict[str, str] = field(default_factory=dict)
     missing: list[str] = field(default_factory=list)
     seconds: float = 0.0
@@ -221,8 +259,12 @@ class _Asker:
         self.project, self.service, self.at, self.company = project, service, at, company
         self.start, self.end = at - window, min(at + window, time.time())
         self.window = window
-        self.grafana = False
+        self.grafana: Future[bool] = Future()
         self._began = time.monotonic()
+        # Whom there are executions of, where there is none of the company that was asked for.
+        self.companies: list[str] = []
+        # Parts that came without the rest: what is missing of them, in words.
+        self.incomplete: list[str] = []
 
     def left(self, deadline: float) -> float:
         """Seconds until ``deadline`` after the question was asked."""
@@ -325,14 +367,25 @@ class _Asker:
             finally:
                 client.close()
 
-        both = [
-            _in_background(search, bad, self.start, self.end),
-            _in_background(search, everything, self.at - 60, min(self.at + 60, self.end)),
-        ]
+        both = {
+            "the failed executions": _in_background(_quietly, search, bad, self.start, self.end),
+            "the executions of the minute": _in_background(
+                _quietly, search, everything, self.at - 60, min(self.at + 60, self.end)
+            ),
+        }
         found: dict[tuple[str, str], Execution] = {}
-        for row in (row for future in both for row in future.result()):
-            for execution in self._executions_of(row):
+        errors = {}
+        for what, future in both.items():
+            rows, error = _in_time(future, self.left(_SEARCH_DEADLINE))
+            if error is not None:
+                errors[what] = error
+            for execution in (execution for row in rows or () for execution in self._executions_of(row)):
                 found.setdefault((execution.trace_id, execution.process), execution)
+        if len(errors) == len(both):
+            raise LgtmError(next(iter(errors.values())))
+        self.incomplete += [f"{what}: {error}" for what, error in errors.items()]
+        if not found and self.company is not None:
+            self.companies = self._companies()
         everyone = sorted(found.values(), key=lambda e: (e.status == "success", abs(e.start - self.at)))
         failed = sum(e.status != "success" for e in everyone)
         # Mostly what failed, and some of what did not, since the contrast tells.
@@ -383,7 +436,9 @@ class _Asker:
             return execution
         client = Tempo(self.project.url("tempo"), timeout=self.left(_STAGES_DEADLINE))
         try:
-            spans = _spans(client.json(f"/api/v2/traces/{execution.trace_id}"))
+            # With a time, for Tempo opens every block that it has otherwise.
+            around = {"start": str(int(execution.start) - 60), "end": str(int(execution.start + execution.duration) + 60)}
+            spans = _spans(client.json(f"/api/v2/traces/{execution.trace_id}", **around))
         except LgtmError:
             return execution
         finally:
@@ -412,15 +467,37 @@ class _Asker:
             }
         )
 
+    def _companies(self) -> list[str]:
+        """The companies that the service worked for in the window, those whose names are most alike first."""
+        client = Tempo(self.project.url("tempo"), timeout=self.left(_STAGES_DEADLINE))
+        window = {"start": str(int(self.start)), "end": str(int(self.end) + 1)}
+        try:
+            of = f"{{ resource.service.name={json.dumps(self.service)} }}"
+            answer = client.json("/api/v2/search/tag/span.company.id/values", q=of, limit="200", **window)
+            known = [str(one.get("value", "")) for one in answer.get("tagValues") or ()]
+        except LgtmError:
+            return []
+        finally:
+            client.close()
+        alike = difflib.get_close_matches(str(self.company), known, _SHOWN_COMPANIES, 0)
+        return [name for name in alike if name != self.company]
+
     def slowest(self) -> list[SlowTrace]:
         client = Tempo(self.project.url("tempo"), timeout=DEADLINE)
         rows: list[dict[str, Any]] = []
+
+        def slower_than(duration: str) -> list[dict[str, Any]]:
+            return self._search(client, f"{{ {self._ours(f'traceDuration>{duration}')} }}", _SLOW_LIMIT, self.start, self.end)
+
         try:
-            # A search returns any that match, not the slowest: ask for less and less slow ones until there are enough.
-            for slower in ("10s", "2s", "300ms", "0ms"):
-                rows = self._search(client, f"{{ {self._ours(f'traceDuration>{slower}')} }}", 50, self.start, self.end)
-                if len(rows) >= _SHOWN_TRACES:
-                    break
+            # A search returns any that match, not the slowest: ask for slower ones where there are too many, for less slow
+            # ones until there are enough.
+            rows = slower_than("2s")
+            if len(rows) >= _SLOW_LIMIT and len(slower := slower_than("10s")) >= _SHOWN_TRACES:
+                rows = slower
+            for less in ("300ms", "0ms"):
+                if len(rows) < _SHOWN_TRACES:
+                    rows = slower_than(less)
         finally:
             client.close()
         rows.sort(key=lambda row: -int(row.get("durationMs", 0)))
@@ -469,18 +546,26 @@ class _Asker:
 
     # Links
 
-    def ask_grafana(self) -> None:
-        client = Grafana(self.project.url("grafana"), "", timeout=1)
+    def ask_grafana(self) -> bool:
+        """Whether it runs: addresses lead into it then."""
+        client = Grafana(self.project.url("grafana"), "", timeout=_GRAFANA_SECONDS)
         try:
             client.call("GET", "/api/health")
-            self.grafana = True
+            return True
         except LgtmError:
-            self.grafana = False
+            return False
         finally:
             client.close()
 
+    def has_grafana(self) -> bool:
+        """What `ask_grafana` found, as soon as it has."""
+        try:
+            return self.grafana.result(_GRAFANA_SECONDS)
+        except FutureTimeoutError:
+            return False
+
     def trace_link(self, trace_id: str) -> str:
-        if not self.grafana:
+        if not self.has_grafana():
             return f"{self.project.url('tempo')}/api/v2/traces/{trace_id}"
         return self._explore("tempo", {"queryType": "traceql", "query": trace_id})
 
@@ -488,10 +573,12 @@ class _Asker:
         """Where to go on: dashboards and logs in Grafana where it runs, else the servers' own answers."""
         around = f"from={int(self.start * 1000)}&to={int(self.end * 1000)}"
         grafana = self.project.url("grafana")
-        if self.grafana:
+        if self.has_grafana():
+            asked = f"&var-company={quote(self.company, safe='')}" if self.company is not None else ""
             return {
                 "dashboard": f"{grafana}/d/{names.service_uid(self.service)}?{around}",
                 "runbook": f"{grafana}/d/{names.runbook_uid(self.service)}?{around}",
+                "incident": f"{grafana}/d/{names.INCIDENT_UID}?{around}{asked}",
                 "logs": self._explore("loki", {"expr": self.log_query()}),
             }
         times = f"start={int(self.start * 1e9)}&end={int(self.end * 1e9)}"
@@ -519,9 +606,9 @@ def investigate(project: Project, service: str, at: datetime, *, company: str | 
     """
     began = time.monotonic()
     asker = _Asker(project, service, at.timestamp(), window, company)
-    asker.ask_grafana()
-    found = Incident(service, company, asker.at, asker.start, asker.end, links=asker.links())
-    asked: dict[str, Future[Any]] = {
+    asker.grafana = _in_background(asker.ask_grafana)
+    found = Incident(service, company, asker.at, asker.start, asker.end)
+    asked: dict[str, Future[tuple[Any, str | None]]] = {
         what: _in_background(_quietly, ask)
         for what, ask in (
             ("the executions", asker.executions),
@@ -534,10 +621,7 @@ def investigate(project: Project, service: str, at: datetime, *, company: str | 
     }
     got: dict[str, Any] = {}
     for what, future in asked.items():
-        try:
-            value, error = future.result(max(0.05, DEADLINE - (time.monotonic() - began)))
-        except FutureTimeoutError:
-            value, error = None, "no answer in time"
+        value, error = _in_time(future, asker.left(DEADLINE))
         if error is not None:
             found.missing.append(f"{what}: {error}")
         else:
@@ -550,6 +634,9 @@ def investigate(project: Project, service: str, at: datetime, *, company: str | 
     found.logs, found.log_lines = got.get("the error logs", ([], 0))
     found.slowest = got.get("the slowest traces", [])
     found.deployment = got.get("the deployment before")
+    found.companies = asker.companies
+    found.missing += asker.incomplete
+    found.links = asker.links()
     found.seconds = time.monotonic() - began
     return found
 
@@ -568,9 +655,16 @@ def _in_background(function: Callable[..., T], *arguments: Any) -> Future[T]:
     return future
 
 
-def _quietly(ask: Callable[[], T]) -> tuple[T | None, str | None]:
+def _in_time(future: Future[tuple[T | None, str | None]], seconds: float) -> tuple[T | None, str | None]:
     try:
-        return ask(), None
+        return future.result(seconds)
+    except FutureTimeoutError:
+        return None, "no answer in time"
+
+
+def _quietly(ask: Callable[..., T], *arguments: Any) -> tuple[T | None, str | None]:
+    try:
+        return ask(*arguments), None
     except LgtmError as error:
         return None, error.message
     except (KeyError, TypeError, ValueError) as error:
@@ -631,6 +725,11 @@ def as_text(incident: Incident, *, clickable: bool = False) -> list[str]:
     def link(address: str, words: str) -> str:
         return f"[dim][link={address}]{words}[/link][/]" if clickable else f"[dim]{_e(address)}[/]"
 
+    def nothing(what: str, words: str) -> str:
+        """That there is none, unless nobody said so."""
+        unknown = any(problem.startswith(f"{what}: ") for problem in incident.missing)
+        return "  [yellow]not known: see below[/]" if unknown else f"  {words}"
+
     at = datetime.fromtimestamp(incident.at).astimezone()
     whom = f" for {incident.company}" if incident.company else ""
     minutes = (incident.at - incident.start) / 60
@@ -642,7 +741,8 @@ def as_text(incident: Incident, *, clickable: bool = False) -> list[str]:
     lines += ["", "[bold]Deployment before[/]"]
     deployment = incident.deployment
     if deployment is None:
-        lines.append("  none recorded in the 30 days before (lgtm deploy start|finish|fail records them)")
+        none = "none recorded in the 30 days before (lgtm deploy start|finish|fail records them)"
+        lines.append(nothing("the deployment before", none))
     else:
         ago = _length(incident.at - deployment.at)
         lines.append(f"  {_clock(deployment.at)}  {_e(deployment.sentence())}, {ago} before")
@@ -654,7 +754,7 @@ def as_text(incident: Incident, *, clickable: bool = False) -> list[str]:
         when = f"{_clock(alert.start)} to {_clock(alert.end)}"
         lines.append(f"  {when}  [{colour}]{alert.state:<8}{_e(alert.severity):<9}[/]{_e(alert.name)}  {_e(about)}")
     if not incident.alerts:
-        lines.append("  none")
+        lines.append(nothing("the alerts", "none"))
 
     lines += ["", "[bold]SLOs[/]  (errors in the 5 min before; worst in the window; budget left then)"]
     for slo in incident.slos:
@@ -666,7 +766,7 @@ def as_text(incident: Incident, *, clickable: bool = False) -> list[str]:
             f"{_share(slo.budget_remaining):>8}  {_e(slo.slo + groups)}  {_e(slo.title)} ({_e(slo.objective)})"
         )
     if not incident.slos:
-        lines.append("  no SLO of this service has data at that time")
+        lines.append(nothing("the SLOs", "no SLO of this service has data at that time"))
 
     seen, failed = incident.executions_seen, incident.executions_failed
     lines += [
@@ -685,9 +785,10 @@ def as_text(incident: Incident, *, clickable: bool = False) -> list[str]:
             lines.append("            " + ", ".join(_stage(s) for s in e.stages))
         lines.append(f"            {link(e.link, f'trace {e.trace_id}')}")
     if not incident.executions:
-        lines.append(
-            "  none found: no trace of a process in this time" + (f" with company.id={_e(incident.company)}" if whom else "")
-        )
+        having = f" with company.id={_e(incident.company)}" if whom else ""
+        lines.append(nothing("the executions", f"none found: no trace of a process in this time{having}"))
+        if incident.companies:
+            lines.append(f"  [yellow]there are executions of: {_e(', '.join(incident.companies))}[/]")
 
     lines += ["", f"[bold]Errors in the logs[/]  ({incident.log_lines} lines)"]
     for group in incident.logs:
@@ -695,14 +796,14 @@ def as_text(incident: Incident, *, clickable: bool = False) -> list[str]:
         if group.link:
             lines.append(f"                   {link(group.link, f'trace {group.trace_id}')}")
     if not incident.logs:
-        lines.append("  none")
+        lines.append(nothing("the error logs", "none"))
 
     lines += ["", "[bold]Slowest traces[/]"]
     for trace in incident.slowest:
         lines.append(f"  {_clock(trace.start)}  {trace.duration:>8.3f} s  {_e(trace.name)}")
         lines.append(f"            {link(trace.link, f'trace {trace.trace_id}')}")
     if not incident.slowest:
-        lines.append("  none")
+        lines.append(nothing("the slowest traces", "none"))
 
     lines.append("")
     lines += [f"{name:<10} {link(address, 'open')}" for name, address in incident.links.items()]
@@ -733,6 +834,8 @@ def _summary(incident: Incident) -> str:
             parts.append(f"most of them in stage {often}" if stages.count(often) > 1 else f"one in stage {often}")
     if incident.log_lines:
         parts.append(f"{incident.log_lines} error lines")
+    if incident.missing and not parts:
+        return "Not all servers answered; what did says of nothing wrong."
     if incident.empty:
         return f"Nothing is known of {_e(incident.service)} at that time: is the name right, and is the time within retention?"
     return _e("; ".join(parts)) if parts else "Nothing was wrong that any of the servers knows of."

@@ -1,4 +1,4 @@
-"""Secrets and personal data out of log lines and spans, before they leave the process.
+"""Secrets and personal data out of log lines, spans and labels of metrics, before they leave the process.
 
 What a field is called decides first (``password``, ``authorization``, ``email``, and the fields given to ``setup``): its
 whole value goes. Every other text is searched for what gives itself away: e-mail addresses, payment cards (by their check
@@ -11,10 +11,13 @@ from __future__ import annotations
 import functools
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 from urllib.parse import unquote_plus
 
+from opentelemetry.sdk.metrics.export import MetricsData
+from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import Event, ReadableSpan
 from opentelemetry.trace import Link, Status
 from opentelemetry.util.types import Attributes
@@ -220,9 +223,9 @@ class Redactor:
         if isinstance(value, BaseException) or not isinstance(value, (Sequence, set, frozenset)):
             return self.text(str(value))
         if len(value) == 2 and isinstance(value, tuple) and isinstance(value[0], (str, bytes)):
-            # A header or a form's field: name and value.
+            # A header or a form's field: name and value. It may as well be two of anything.
             name = value[0] if isinstance(value[0], str) else value[0].decode("latin-1")
-            return (name, self.value(value[1], name))
+            return (self.text(name), self.value(value[1], name))
         return [self.value(item) for item in value]
 
     def fields(self, fields: Mapping[str, Any]) -> dict[str, Any]:
@@ -237,12 +240,7 @@ def _plain(name: str) -> str:
 def redacted_span(span: ReadableSpan, redact: Redactor) -> ReadableSpan:
     """``span`` itself when there is nothing to mask in it, else a copy: name, status, attributes, events and links."""
     attributes = _masked(span.attributes, redact)
-    events = [
-        Event(event.name, event_attributes, event.timestamp)
-        if (event_attributes := _masked(event.attributes, redact)) is not event.attributes
-        else event
-        for event in span.events
-    ]
+    events = [_masked_event(event, redact) for event in span.events]
     links = [
         Link(link.context, link_attributes)
         if (link_attributes := _masked(link.attributes, redact)) is not link.attributes
@@ -276,6 +274,43 @@ def redacted_span(span: ReadableSpan, redact: Redactor) -> ReadableSpan:
         end_time=span.end_time,
         instrumentation_scope=span.instrumentation_scope,
     )
+
+
+def _masked_event(event: Event, redact: Redactor) -> Event:
+    attributes, name = _masked(event.attributes, redact), redact.text(event.name)
+    return event if attributes is event.attributes and name == event.name else Event(name, attributes, event.timestamp)
+
+
+def redacted_metrics(data: MetricsData, redact: Redactor) -> MetricsData:
+    """``data`` itself when no label of a point has anything to mask, else a copy.
+
+    Points that differ in nothing but what is masked become one series, and Prometheus keeps the first of them.
+    """
+
+    def within(holder: Any, name: str, inner: Callable[[Any], Any]) -> Any:
+        parts = getattr(holder, name)
+        made = [inner(part) for part in parts]
+        return holder if all(a is b for a, b in zip(made, parts, strict=True)) else replace(holder, **{name: made})
+
+    def point(one: Any) -> Any:
+        labels = _masked(one.attributes, redact)
+        return one if labels is one.attributes else replace(one, attributes=labels)
+
+    def metric(one: Any) -> Any:
+        points = within(one.data, "data_points", point)
+        return one if points is one.data else replace(one, data=points)
+
+    def scope(one: Any) -> Any:
+        return within(one, "metrics", metric)
+
+    made: MetricsData = within(data, "resource_metrics", lambda one: within(one, "scope_metrics", scope))
+    return made
+
+
+def redacted_resource(resource: Resource, redact: Redactor) -> Resource:
+    """What is said of the service itself, which OTEL_RESOURCE_ATTRIBUTES may add to."""
+    attributes = _masked(resource.attributes, redact)
+    return resource if attributes is resource.attributes else Resource(dict(attributes or {}), resource.schema_url)
 
 
 def _masked(attributes: Attributes, redact: Redactor) -> Attributes:

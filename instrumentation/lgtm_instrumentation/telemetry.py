@@ -41,7 +41,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExportResult
 from lgtm_instrumentation import registry as registries
 from lgtm_instrumentation import runtime
 from lgtm_instrumentation.logs import JsonFormatter, OtlpHandler
-from lgtm_instrumentation.redaction import NOTHING, Redactor, redacted_span
+from lgtm_instrumentation.redaction import NOTHING, Redactor, redacted_metrics, redacted_resource, redacted_span
 
 _logger = logging.getLogger(__name__)
 
@@ -223,8 +223,8 @@ def waiting(processor: BatchSpanProcessor | BatchLogRecordProcessor) -> int:
 
 
 class _MetricExporter(OTLPMetricExporter):
-    def __init__(self, delivery: Delivery) -> None:
-        self._delivery, self._requests = delivery, _Session()
+    def __init__(self, delivery: Delivery, redact: Redactor) -> None:
+        self._delivery, self._requests, self._redact = delivery, _Session(), redact
         super().__init__(
             f"{delivery.endpoint}/v1/metrics",
             timeout=_ATTEMPT_SECONDS,
@@ -234,7 +234,7 @@ class _MetricExporter(OTLPMetricExporter):
         )
 
     def export(self, metrics_data: MetricsData, timeout_millis: float | None = 10_000, **kwargs: Any) -> MetricExportResult:
-        result = super().export(metrics_data, timeout_millis, **kwargs)
+        result = super().export(redacted_metrics(metrics_data, self._redact), timeout_millis, **kwargs)
         if result is MetricExportResult.SUCCESS:
             self._delivery.succeeded("metrics")
         else:
@@ -329,16 +329,15 @@ def setup(
         endpoint = os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT", DEFAULT_ENDPOINT)
     delivery = Delivery(endpoint.rstrip("/")) if endpoint else None
     host = socket.gethostname()
-    resource = Resource.create(
-        {
-            "service.name": service,
-            "service.version": version,
-            "service.instance.id": instance or f"{host}:{os.getpid()}",
-            "deployment.environment.name": environment,
-            "host.name": host,
-            **({"service.namespace": namespace} if namespace else {}),
-        }
-    )
+    about = {
+        "service.name": service,
+        "service.version": version,
+        "service.instance.id": instance or f"{host}:{os.getpid()}",
+        "deployment.environment.name": environment,
+        "host.name": host,
+        **({"service.namespace": namespace} if namespace else {}),
+    }
+    resource = redacted_resource(Resource.create(about), redactor)
     # shutdown_on_exit is off throughout: the SDK's own would wait 30 s for each of three signals when nobody listens.
     tracer_provider = TracerProvider(resource=resource, shutdown_on_exit=False)
     logger_provider = LoggerProvider(resource=resource, shutdown_on_exit=False)
@@ -351,7 +350,7 @@ def setup(
         logger_provider.add_log_record_processor(lines_out)
         readers.append(
             PeriodicExportingMetricReader(
-                _MetricExporter(delivery),
+                _MetricExporter(delivery, redactor),
                 export_interval_millis=metric_interval * 1000,
                 export_timeout_millis=_ATTEMPT_SECONDS * 1000,
             )

@@ -6,6 +6,7 @@ import contextlib
 import json
 import socket
 import threading
+import time
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -53,7 +54,52 @@ def test_times_with_a_zone() -> None:
     assert parse_time(f"{int(NOW.timestamp()) - 60}", NOW) == NOW - timedelta(seconds=60)
 
 
-@pytest.mark.parametrize("said", ["", "soon", "25:00", "12:61", "someday 10:00", "2026-11-20", "14", "2026-13-01 10:00"])
+@pytest.mark.parametrize(
+    ("said", "meant"),
+    [
+        ("2026-11-20T14:43Z", (20, 14, 43)),
+        ("2026-11-20 14:43 UTC", (20, 14, 43)),
+        ("2026-11-20 14:43:07.5+0200", (20, 12, 43)),
+        ("yesterday 14:43 utc", (20, 14, 43)),
+        ("yesterday at 14:43 Europe/Berlin", (20, 13, 43)),
+        ("2026-11-20 14:43 America/New_York", (20, 19, 43)),
+        ("14:43 -03:00", (20, 17, 43)),  # not yet today, there
+        ("8:00 Asia/Tokyo", (20, 23, 0)),
+        ("yesterday 23:30 Asia/Tokyo", (20, 14, 30)),  # there it is the evening of today already
+    ],
+)
+def test_a_time_may_end_with_its_zone(said: str, meant: tuple[int, int, int]) -> None:
+    day, hour, minute = meant
+    found = parse_time(said, datetime(2026, 11, 21, 11, 30, tzinfo=UTC))
+    assert found.astimezone(UTC).replace(second=0, microsecond=0) == datetime(2026, 11, day, hour, minute, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("zone", "meant"),
+    [("Europe/Berlin", 13), ("America/New_York", 19), ("Asia/Tokyo", 5)],
+)
+def test_without_one_it_is_this_machines(zone: str, meant: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", zone)
+    time.tzset()
+    try:
+        found = parse_time("yesterday 14:43", datetime(2026, 11, 21, 11, 30, tzinfo=UTC)).astimezone(UTC)
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+    assert found == datetime(2026, 11, 20, meant, 43, tzinfo=UTC)
+
+
+def test_the_clocks_change_in_a_zone() -> None:
+    """On 2026-10-25 Berlin put its clocks back: yesterday's 14:43 was 25 hours before today's."""
+    monday = datetime(2026, 10, 25, 20, 0, tzinfo=UTC)
+    assert parse_time("yesterday 14:43 Europe/Berlin", monday).astimezone(UTC) == datetime(2026, 10, 24, 12, 43, tzinfo=UTC)
+    assert parse_time("14:43 Europe/Berlin", monday).astimezone(UTC) == datetime(2026, 10, 25, 13, 43, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    "said",
+    ["", "soon", "25:00", "12:61", "someday 10:00", "2026-11-20", "14", "2026-13-01 10:00", "14:43 Europe/Bern", "14:43+99:00"],
+)
 def test_what_is_no_time(said: str) -> None:
     with pytest.raises(LgtmError, match="is not a time"):
         parse_time(said, NOW)
@@ -153,6 +199,25 @@ def test_addresses_hide_behind_what_they_lead_to_in_a_terminal() -> None:
     assert {"http://t", "http://t2", "http://l"} == {
         str(span.style).removeprefix("link ") for line in lines for span in line.spans if str(span.style).startswith("link ")
     }
+
+
+def test_what_did_not_answer_is_not_taken_for_nothing() -> None:
+    at = NOW.timestamp()
+    whats = ("the deployment before", "the alerts", "the SLOs", "the executions", "the error logs", "the slowest traces")
+    empty = Incident("shop", None, at, at - 300, at + 300, missing=[f"{what}: no answer in time" for what in whats])
+    text = "\n".join(Text.from_markup(line).plain for line in incident.as_text(empty))
+    assert text.count("not known: see below") == len(whats) and "Not all servers answered" in text
+    for what in whats:
+        assert f"without {what}: no answer in time" in text
+    answered = Incident("shop", None, at, at - 300, at + 300, missing=["the alerts: no answer in time"])
+    text = "\n".join(Text.from_markup(line).plain for line in incident.as_text(answered))
+    assert text.count("not known") == 1 and "Nothing was wrong" not in text and "Nothing is known" not in text
+
+
+def test_an_unknown_company_is_told_of_the_known_ones() -> None:
+    at = NOW.timestamp()
+    found = Incident("shop", "nortwind", at, at - 300, at + 300, companies=["northwind", "globex"])
+    assert "there are executions of: northwind, globex" in "\n".join(incident.as_text(found))
 
 
 def test_nothing_known_is_said() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import itertools
 import json
 import logging
 import threading
@@ -30,6 +31,7 @@ from lgtm_instrumentation import (
     setup,
     stage,
 )
+from lgtm_instrumentation import telemetry as telemetry_module
 from opentelemetry.sdk._logs.export import InMemoryLogRecordExporter, SimpleLogRecordProcessor
 from opentelemetry.sdk.metrics.export import ExponentialHistogram, HistogramDataPoint, InMemoryMetricReader, NumberDataPoint
 from opentelemetry.sdk.trace import ReadableSpan
@@ -71,7 +73,12 @@ class Captured:
 
 
 @pytest.fixture
-def root_logger() -> Iterator[None]:
+def root_logger(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    # What is sent once a second, and again after seconds, is sent at once here.
+    monkeypatch.setattr(telemetry_module, "_DELAY_MILLIS", 50.0)
+    monkeypatch.setattr(telemetry_module, "_pauses", lambda: itertools.repeat(0.05))
+    # By which the exporter multiplies its own pauses.
+    monkeypatch.setattr("random.uniform", lambda low, high: 0.02)
     root = logging.getLogger()
     handlers, level = list(root.handlers), root.level
     yield
@@ -360,6 +367,13 @@ def _wait(condition: Callable[[], bool], seconds: float = 15) -> None:
     while not condition():
         assert time.monotonic() < deadline, "it did not happen in time"
         time.sleep(0.02)
+
+
+PAUSES = telemetry_module._pauses
+
+
+def test_it_is_tried_again_after_longer_and_longer_pauses() -> None:
+    assert list(itertools.islice(PAUSES(), 6)) == [1, 2, 4, 8, 10, 10]
 
 
 def test_all_three_signals_reach_the_collector(root_logger: None) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 from wsgiref.util import setup_testing_defaults
 
 import httpx
@@ -41,7 +42,9 @@ from lgtm_instrumentation import (
 )
 from lgtm_instrumentation import telemetry as telemetry_module
 from lgtm_instrumentation.registry import load
+from opentelemetry import trace
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
@@ -437,19 +440,29 @@ class _Sink(HTTPServer):
         self.server_close()
 
 
-def test_no_secret_leaves_the_process(service: Callable[..., Service]) -> None:
+def test_no_secret_leaves_the_process(service: Callable[..., Service], monkeypatch: pytest.MonkeyPatch) -> None:
+    """In messages, fields, exceptions, events, links, labels of metrics and what is said of the service itself."""
+    said = [f"x{number}.{leak.field}={quote(leak.secret)}" for number, leak in enumerate(LEAKS)]
+    monkeypatch.setenv("OTEL_RESOURCE_ATTRIBUTES", ",".join(said))
     sink = _Sink()
     try:
         shop = service(otlp_endpoint=f"http://127.0.0.1:{sink.server_port}")
         log = logging.getLogger("shop")
+        sold = shop.telemetry.meter_provider.get_meter("shop").create_counter("shop.sold")
+        took = shop.telemetry.meter_provider.get_meter("shop").create_histogram("shop.took")
+        linked = trace.SpanContext(1, 2, is_remote=True)
         for leak in LEAKS:
+            sold.add(1, {leak.field: leak.secret, "address": leak.url})
+            took.record(0.1, {"sentence": leak.sentence, "list": [leak.sentence, leak.header]})
             log.info(
                 leak.sentence, extra={leak.field: leak.secret, "document": leak.document, "nested": {leak.field: leak.secret}}
             )
             try:
                 with process("order", user_id=leak.secret if not leak.key else leak.sentence), stage("charge"):
                     annotate(**{"address": leak.url})
-                    with tracer().start_as_current_span(leak.url) as span:
+                    ours = [trace.Link(linked, {leak.field: leak.secret, "document": leak.document})]
+                    with tracer().start_as_current_span(leak.url, links=ours) as span:
+                        span.add_event(leak.sentence)
                         span.set_attribute(f"http.request.header.{leak.field}", leak.secret)
                         span.add_event("sent", {leak.field: leak.secret, "header": leak.header})
                     raise RuntimeError(leak.sentence)
@@ -458,12 +471,16 @@ def test_no_secret_leaves_the_process(service: Callable[..., Service]) -> None:
         shop.telemetry.flush()
     finally:
         sink.close()
-    spans, logs = ExportTraceServiceRequest(), ExportLogsServiceRequest()
+    spans, logs, metrics = ExportTraceServiceRequest(), ExportLogsServiceRequest(), ExportMetricsServiceRequest()
     for body in sink.bodies["/v1/traces"]:
         spans.MergeFromString(body)
     for body in sink.bodies["/v1/logs"]:
         logs.MergeFromString(body)
-    sent = _strings(spans) | _strings(logs)
+    for body in sink.bodies["/v1/metrics"]:
+        metrics.MergeFromString(body)
+    assert {"shop.sold", "shop.took", "x0.note", f"x{len(LEAKS) - 1}.date_of_birth"} <= _strings(metrics)
+    assert {"charge", "order", "exception.stacktrace"} <= _strings(spans) and {"shop", "document"} <= _strings(logs)
+    sent = _strings(spans) | _strings(logs) | _strings(metrics)
     written = shop.stream.getvalue()
     assert len(shop.lines) == 4 * len(LEAKS)
     for leak in LEAKS:
@@ -480,7 +497,8 @@ def _strings(message: Any) -> set[str]:
         elif hasattr(value, "ListFields"):
             for _, inner in value.ListFields():
                 walk(inner)
-        elif hasattr(value, "__iter__") and not isinstance(value, (bytes, str)):
+        elif not isinstance(value, (bytes, bool, int, float)):
+            # A repeated field, which has no __iter__ that could be asked for.
             for inner in value:
                 walk(inner)
 
