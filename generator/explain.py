@@ -387,6 +387,11 @@ An alert names an SLO that its service does not have.
     services: {checkout: {alerts: {Errors: {slo: availabilty, above: 5%, over: 5m}}}}
 Mend the name. The SLOs of a process are called after it: pay_success, pay_within_sla, pay_timeouts.
 
+unknown-alert
+A test expects something of an alert that its service does not have.
+    tests: [{name: it pages, alert: SLOBurnRateCritcal, service: checkout, reaches: chat}]
+Mend the name. `lgtm test` lists every alert of the file.
+
 unknown-hours
 A route names hours that routing.hours does not have.
     routing: {routes: [{during: office, to: chat}]}

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from decimal import Decimal
 from functools import cached_property
 from pathlib import Path
@@ -28,7 +29,7 @@ from generator.names import (
     uid_is_cut,
 )
 from generator.receivers import Receiver
-from generator.schedule import Hours, Once
+from generator.schedule import Hours, Once, WeekTime
 from generator.sli import Context, Freshness, Latency, Ratio, Sli, Traces, has_window, with_window
 from generator.source import Path_, Source
 from generator.spec import Alert, Policy, Probe, Process, Runbook, Scrape, Slo, Spec, Window
@@ -269,22 +270,50 @@ class ResolvedRouting:
         """The names of all files under ``secrets/`` that receivers read, sorted."""
         return sorted({s.name for parts in self.receivers.values() for part in parts for s in part.secrets()})
 
+    def matching(self, labels: Mapping[str, str]) -> tuple[ResolvedRoute, ...]:
+        """The routes that an alert with these labels takes, at one time of the week or another, in the file's order."""
+        found: list[ResolvedRoute] = []
+        for route in self.routes:
+            if all(labels.get(name) in values for name, values in route.match.items()):
+                found.append(route)
+                if self.closed(found):
+                    break
+        return tuple(found)
+
+    @staticmethod
+    def closed(routes: Sequence[ResolvedRoute]) -> bool:
+        """Whether of these routes at least one is open at every time: nothing is left for those after them."""
+        open_at = {(str(route.during or route.outside), route.during is not None) for route in routes if route.timed}
+        # Inside and outside of the same hours is always.
+        return any(not route.timed for route in routes) or any((hours, not inside) in open_at for hours, inside in open_at)
+
     def reached(self, labels: Mapping[str, str]) -> tuple[str, ...]:
         """The receivers that an alert with these labels is sent to, at one time of the week or another."""
-        found: list[str] = []
-        open_at: set[tuple[str, bool]] = set()
-        for route in self.routes:
-            if not all(labels.get(name) in values for name, values in route.match.items()):
-                continue
-            found += route.to
-            if not route.timed:
-                break
-            open_at.add((str(route.during or route.outside), route.during is not None))
-            if any((hours, not inside) in open_at for hours, inside in open_at):
-                break  # inside and outside of the same hours is always
-        else:
-            found += self.default
-        return tuple(dict.fromkeys(found))
+        routes = self.matching(labels)
+        found = [receiver for route in routes for receiver in route.to]
+        return tuple(dict.fromkeys(found if self.closed(routes) else [*found, *self.default]))
+
+
+@dataclass(frozen=True)
+class ResolvedTest:
+    """What the file expects of an alert: of each one with this name, service, and where they are given SLO and severity."""
+
+    name: str
+    alert: str
+    service: str
+    slo: str | None
+    severity: str | None
+    at: WeekTime | datetime | None
+    reaches: tuple[str, ...]
+    never: tuple[str, ...]
+    escalates: tuple[str, ...]
+    quiet: bool
+    inhibited_by: str | None
+
+    def is_about(self, labels: Mapping[str, str]) -> bool:
+        """Whether an alert with these labels is one of those."""
+        wanted = {"alertname": self.alert, "service": self.service, "slo": self.slo, "severity": self.severity}
+        return all(labels.get(label) == value for label, value in wanted.items() if value is not None)
 
 
 @dataclass(frozen=True)
@@ -298,6 +327,7 @@ class Model:
     routing: ResolvedRouting
     maintenance: tuple[ResolvedMaintenance, ...] = ()
     timezone: str = "UTC"
+    tests: tuple[ResolvedTest, ...] = ()
 
     # What is asked of all services for each of them is looked up, or a file of thousands takes the square of its time.
 
@@ -437,6 +467,11 @@ _REFERENCES: tuple[tuple[_Pattern, tuple[str, ...], str, str], ...] = (
     (("services", _ANY, "slos", _ANY, "sli", "probe", "name"), ("services", "$1", "probes"), "unknown-probe", "probe"),
     (("services", _ANY, "slos", _ANY, "alerting"), ("alerting",), "unknown-policy", "burn-rate policy"),
     (("defaults", "alerting"), ("alerting",), "unknown-policy", "burn-rate policy"),
+    (("tests", _ANY, "service"), ("services",), "unknown-service", "service"),
+    (("tests", _ANY, "inhibited_by"), ("services",), "unknown-service", "service"),
+    (("tests", _ANY, "reaches"), ("routing", "receivers"), "unknown-receiver", "receiver"),
+    (("tests", _ANY, "not"), ("routing", "receivers"), "unknown-receiver", "receiver"),
+    (("tests", _ANY, "escalates"), ("routing", "receivers"), "unknown-receiver", "receiver"),
 )
 
 
@@ -545,6 +580,22 @@ class _Resolver:
             routing=routing,
             maintenance=tuple(self.maintenance(name) for name in spec.maintenance),
             timezone=spec.defaults.timezone,
+            tests=tuple(
+                ResolvedTest(
+                    name=test.name,
+                    alert=test.alert,
+                    service=test.service,
+                    slo=test.slo,
+                    severity=test.severity,
+                    at=test.at,
+                    reaches=tuple(test.reaches),
+                    never=tuple(test.never),
+                    escalates=tuple(test.escalates),
+                    quiet=test.quiet,
+                    inhibited_by=test.inhibited_by,
+                )
+                for test in spec.tests
+            ),
         )
         for label in spec.defaults.labels:
             if label in RESERVED_LABELS:
@@ -556,7 +607,29 @@ class _Resolver:
                 )
         if self.whole and not any(d.severity == "error" for d in self.diagnostics):
             self.check_routes(model)
+            self.check_tests(model)
         return model
+
+    def check_tests(self, model: Model) -> None:
+        """Expectations of alerts that the file does not make."""
+        for index, test in enumerate(model.tests):
+            at: Path_ = ("tests", index)
+            mine = [labels for _, labels in alert_labels(model) if labels["service"] == test.service]
+            if any(test.is_about(labels) for labels in mine):
+                continue
+            named = [labels for labels in mine if labels["alertname"] == test.alert]
+            if not named:
+                known = {labels["alertname"] for labels in mine}
+                hint = did_you_mean(test.alert, known, f"alerts of {test.service}")
+                self.say("unknown-alert", f"{test.service} has no alert {test.alert}", (*at, "alert"), hint)
+            elif test.slo is not None and test.slo not in (slos := {labels.get("slo", "") for labels in named} - {""}):
+                hint = did_you_mean(test.slo, slos, "SLOs")
+                self.say("unknown-slo", f"no {test.alert} is of an SLO {test.slo}", (*at, "slo"), hint)
+            else:
+                severities = " or ".join(sorted({labels["severity"] for labels in named}))
+                self.say(
+                    "unknown-alert", f"{test.alert} of {test.service} is never {test.severity}", (*at, "severity"), severities
+                )
 
     def check_policies(self) -> None:
         for name, policy in self.spec.alerting.items():
@@ -658,7 +731,10 @@ class _Resolver:
         alerts = tuple(
             self.alert(name, a, alert, owner, match, interval, by_name, (*at, "alerts", a)) for a, alert in spec.alerts.items()
         )
-        if spec.runbook is None:
+        # One whose text was faulty has been told of already.
+        written = self.source.data_at((*at, "runbook"))
+        dropped = isinstance(written, dict) and spec.runbook is not None and {*written} > spec.runbook.model_fields_set
+        if _says_nothing(spec.runbook) and not dropped:
             self.check_runbooks(name, (*at,))
         if not (slos or alerts or probes or processes or spec.scrape) and self.whole:
             self.say(
@@ -960,25 +1036,28 @@ class _Resolver:
 
         def pages(name: str | None) -> bool:
             policy = self.policies.get(name or self.spec.defaults.alerting)
-            return policy is not None and bool(policy.critical)
+            if policy is None:
+                return False
+            freezes = policy.freeze is not None and policy.freeze.severity == "critical"
+            return bool(policy.critical) or policy.exhausted == "critical" or freezes
 
         silent: list[tuple[str, Path_]] = [
             (f"the alert {name}", (*at, "alerts", name))
             for name, alert in spec.alerts.items()
-            if alert.severity == "critical" and alert.runbook is None
+            if alert.severity == "critical" and _says_nothing(alert.runbook)
         ]
         silent += [
             (f"the probe {name}", (*at, "probes", name))
             for name, probe in spec.probes.items()
-            if probe.runbook is None
+            if _says_nothing(probe.runbook)
             and (probe.severity == "critical" or (probe.objective is not None and pages(probe.alerting)))
         ]
         for name, slo in spec.slos.items():
-            if slo.runbook is None and pages(slo.alerting):
+            if _says_nothing(slo.runbook) and pages(slo.alerting):
                 silent.append((f"the SLO {name}", (*at, "slos", name)))
         for name, process in spec.processes.items():
             measured = any(getattr(process.objectives, m) is not None for m in ("success", "within_sla", "timeouts"))
-            if process.runbook is None and pages(process.alerting) and measured:
+            if _says_nothing(process.runbook) and pages(process.alerting) and measured:
                 silent.append((f"the process {name}", (*at, "processes", name)))
         if silent:
             what, path = silent[0]
@@ -1409,6 +1488,14 @@ def _tells_availability(slo: ResolvedSlo) -> bool:
     if isinstance(slo.sli, sli.Process):
         return slo.sli.measure == "success"
     return isinstance(slo.sli, Ratio | sli.Boolean | sli.Probe) or (isinstance(slo.sli, Traces) and slo.sli.under is None)
+
+
+def _says_nothing(runbook: Runbook | None) -> bool:
+    """Whether a runbook is none for somebody who was paged."""
+    if runbook is None:
+        return True
+    parts = (runbook.url, runbook.file, runbook.symptoms, runbook.impact, runbook.diagnosis, runbook.causes)
+    return not any((*parts, runbook.recovery, runbook.escalation))
 
 
 def _rounded(ratio: Decimal) -> Decimal:

@@ -41,6 +41,7 @@ _WORDS = {
     "_times": "[times of day](#parts-of-the-week)",
     "_dates": "[days of the month](#parts-of-the-week)",
     "_moment": "[moment](#parts-of-the-week)",
+    "_when": "[time of the week](#parts-of-the-week)",
     "_zone": "[time zone](#parts-of-the-week)",
     "_secret": "[secret](#secrets)",
     "_address": "[address](#addresses) or [secret](#secrets)",
@@ -88,7 +89,8 @@ stands in slos.yaml.
 ### Parts of the week
 
 Days are `mon` to `sun` and ranges such as `mon-fri`, times are `09:00-17:00`, dates `1-7`, a moment is
-`2026-12-01 22:00`, and a time zone is `Europe/Berlin`. Each of the first three may be a list.
+`2026-12-01 22:00`, and a time zone is `Europe/Berlin`. Each of the first three may be a list. A time of the week is
+`Sun 03:00`, or a moment.
 
 ### Shared parts
 

@@ -271,6 +271,29 @@ def _moment(value: Any) -> dt.datetime | None:
     raise fault("bad-time", "{value} is not a moment", "write it as 2026-12-01 22:00, in the window's timezone", value=value)
 
 
+@dataclass(frozen=True)
+class WeekTime:
+    """A time of any week: a day (0 is Monday) and minutes since its midnight."""
+
+    day: int
+    minute: int
+
+    def __str__(self) -> str:
+        return f"{WEEKDAYS[self.day][:3].capitalize()} {clock(self.minute)}"
+
+
+def _when(value: Any) -> WeekTime | dt.datetime | None:
+    if value is None:
+        return None
+    match = re.fullmatch(r"\s*([A-Za-z]+)\s+(\d{1,2}):(\d{2})\s*", value) if isinstance(value, str) else None
+    day = _weekday(match[1]) if match else None
+    if match and day is not None and int(match[2]) < 24 and int(match[3]) < 60:
+        return WeekTime(day, int(match[2]) * 60 + int(match[3]))
+    if isinstance(value, str) and re.match(r"\s*\d{4}-", value):
+        return _moment(value)
+    raise fault("bad-time", "{value} is neither a time of the week nor a moment", "write it as Sun 03:00", value=value)
+
+
 def _any(_source: Any, _handler: Any) -> core_schema.CoreSchema:
     return core_schema.any_schema()
 
@@ -288,4 +311,5 @@ Weekdays = Annotated[tuple[int, ...] | None, GetPydanticSchema(_any, _text_or_li
 TimesField = Annotated[tuple[Times, ...] | None, GetPydanticSchema(_any, _text_or_list), BeforeValidator(_times)]
 Dates = Annotated[tuple[tuple[int, int], ...] | None, GetPydanticSchema(_any, _text_or_list), BeforeValidator(_dates)]
 MomentField = Annotated[dt.datetime | None, GetPydanticSchema(_any, _text_only), BeforeValidator(_moment)]
+WhenField = Annotated[WeekTime | dt.datetime | None, GetPydanticSchema(_any, _text_only), BeforeValidator(_when)]
 ZoneField = Annotated[str, GetPydanticSchema(_any, _text_only), BeforeValidator(_zone)]

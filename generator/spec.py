@@ -13,7 +13,7 @@ from generator import receivers as receiver_kinds
 from generator import sli as sli_kinds
 from generator.base import AlertName, Base, LabelName, Name, Text, Url, fault
 from generator.diagnostics import Diagnostic, Note, Span, did_you_mean
-from generator.schedule import Dates, MomentField, TimesField, Weekdays, ZoneField
+from generator.schedule import Dates, MomentField, TimesField, Weekdays, WhenField, ZoneField
 from generator.sli import RawQuery
 from generator.source import Path_, Source, kind_of
 from generator.units import DurationField, RatioField, ThresholdField, show
@@ -605,6 +605,45 @@ class Routing(Base):
     )
 
 
+class Test(Base):
+    """What is expected of an alert; `lgtm test` has Alertmanager show that it is so."""
+
+    name: Text = Field(description="The expectation, in a sentence.", examples=["checkout down on Sunday night reaches phone"])
+    alert: AlertName = Field(description="The alert.", examples=["SLOBurnRateCritical"])
+    service: Name = Field(description="Its service.", examples=["checkout"])
+    slo: Name | None = Field(None, description="Its SLO; any when left out.", examples=["availability"])
+    severity: Severity | None = Field(None, description="Its severity; any when left out.", examples=["critical"])
+    at: WhenField = Field(
+        None,
+        description="A time of the week, or a moment, in the default time zone; always when left out.",
+        examples=["Sun 03:00"],
+    )
+    reaches: Annotated[list[Name], BeforeValidator(_one_or_many)] = Field(
+        default_factory=list, description="Receivers that are told at once; others may be as well.", examples=["phone"]
+    )
+    never: Annotated[list[Name], BeforeValidator(_one_or_many)] = Field(
+        default_factory=list,
+        alias="not",
+        description="Receivers that are not told, neither at once nor later.",
+        examples=["chat"],
+    )
+    escalates: Annotated[list[Name], BeforeValidator(_one_or_many)] = Field(
+        default_factory=list, description="Receivers that are told when it goes on.", examples=["boss"]
+    )
+    quiet: bool = Field(False, description="Nobody is told at all.", examples=[True])
+    inhibited_by: Name | None = Field(None, description="A service whose outage keeps this alert back.", examples=["database"])
+
+    @model_validator(mode="after")
+    def _expects(self) -> Test:
+        if self.quiet and (self.reaches or self.escalates):
+            raise fault("one-of", "nobody is told, or somebody is, and not both", "leave out one of the two", field="quiet")
+        if not (self.reaches or self.never or self.escalates or self.quiet or self.inhibited_by):
+            raise fault(
+                "missing-key", "this expects nothing", "reaches: phone, not: chat, quiet: true or inhibited_by: database"
+            )
+        return self
+
+
 class Spec(Base):
     """The whole file."""
 
@@ -629,6 +668,13 @@ class Spec(Base):
         default_factory=dict,
         description="Windows in which alerts are muted, and which reports leave out.",
         examples=[{"backup": {"days": "sun", "times": "02:00-04:00"}}],
+    )
+    tests: list[Test] = Field(
+        default_factory=list,
+        description="What is expected of alerts; `lgtm test` proves it.",
+        examples=[
+            [{"name": "it pages", "alert": "ProbeFailing", "service": "checkout", "at": "Sun 03:00", "reaches": "phone"}]
+        ],
     )
 
 

@@ -20,8 +20,8 @@ class Artifact:
 def everything(model: Model) -> list[Artifact]:
     """Every file that follows from a Model, sorted by path."""
     from generator.collecting import without_collecting
-    from generator.render import alertmanager, dashboards, loki_rules, rules, scrape
+    from generator.render import alertmanager, dashboards, loki_rules, rules, runbooks, scrape
 
-    parts = (rules, loki_rules, scrape, alertmanager, dashboards)
+    parts = (rules, loki_rules, scrape, alertmanager, dashboards, runbooks)
     with without_collecting():
         return sorted(artifact for part in parts for artifact in part.render(model))

@@ -26,10 +26,11 @@ def configuration(model: Model) -> dict[str, Any]:
         {
             "receiver": receiver_name(routing.watchdog),
             "matchers": [_matcher("alertname", (names.ALERT_WATCHDOG,))],
-            # A heartbeat's silence is noticed after a few of these.
+            # A beat each minute: its silence is noticed after a few of them. Alertmanager compares the time since the last one
+            # was delivered, a little after its minute, so a repeat of one minute would be every other time.
             "group_wait": "0s",
             "group_interval": "1m",
-            "repeat_interval": "1m",
+            "repeat_interval": "30s",
         },
         *_under_maintenance(model),
     ]
@@ -170,15 +171,17 @@ def _escape(value: str) -> str:
 
 
 def _receivers(routing: ResolvedRouting) -> list[dict[str, Any]]:
-    lists = {routing.default, routing.watchdog, *(route.to for route in routing.routes), ()}
-    lists |= {to for route in routing.routes for _, to in route.escalate}
+    told = {routing.default, *(route.to for route in routing.routes)}
+    told |= {to for route in routing.routes for _, to in route.escalate}
     out = []
-    for to in sorted(lists):
+    for to in sorted({*told, routing.watchdog, ()}):
         receiver: dict[str, Any] = {"name": receiver_name(to)}
         for name in to:
             for part in routing.receivers[name]:
                 for section, block in part.blocks():
-                    receiver.setdefault(section, []).append(block)
+                    # To what counts beats, the word that they have stopped would be one more.
+                    beats = {} if to in told else {"send_resolved": False}
+                    receiver.setdefault(section, []).append({**block, **beats})
         out.append(receiver)
     return out
 

@@ -226,6 +226,19 @@ def test_the_watchdog_is_never_muted() -> None:
     assert told(alertmanager.configuration(found), labels, sunday) == [("boss", "0s")]
 
 
+def test_what_counts_beats_is_sent_no_end_and_a_beat_each_minute() -> None:
+    """Alertmanager's repeat interval begins with the delivery: one that is as long as the group's beats every other time."""
+    beats = "  receivers: {beats: {webhook: {url: 'http://beats/'}}, chat: {webhook: {url: 'http://chat/'}}}\n  default: chat\n"
+    for watchdog, ends in (("beats", False), ("chat", True)):
+        config = alertmanager.configuration(load(f"routing:\n{beats}  watchdog: {watchdog}\n"))
+        route = config["route"]["routes"][0]
+        assert route["receiver"] == watchdog
+        assert (route["group_wait"], route["group_interval"], route["repeat_interval"]) == ("0s", "1m", "30s")
+        receivers = {r["name"]: r for r in config["receivers"]}
+        assert receivers[watchdog]["webhook_configs"][0]["send_resolved"] is ends
+        assert receivers["chat"]["webhook_configs"][0]["send_resolved"] is True
+
+
 def mutes(config: dict[str, Any], source_: Labels, target: Labels) -> bool:
     return any(
         all(matches(m, source_) for m in rule["source_matchers"])

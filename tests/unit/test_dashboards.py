@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Mapping
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,11 +15,11 @@ from grafana_foundation_sdk.cog import plugins
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
 from generator import names, promql, source
-from generator.model import Model, resolve
-from generator.render import dashboards
-from generator.render.dashboards import runbook
+from generator.model import Model, load, resolve
+from generator.render import dashboards, runbooks
 from generator.units import Duration
 
+GREENSTACK = Path(__file__).parents[2] / "examples" / "greenstack.yaml"
 SPEC = """
 version: 1
 organization: Shop
@@ -102,12 +103,14 @@ def ids(page: Mapping[str, Any]) -> list[int]:
 
 def test_there_are_the_shared_pages_and_those_of_each_service_and_process(pages: Mapping[str, Any], model: Model) -> None:
     expected = {names.OVERVIEW_UID, names.STACK_UID, names.INCIDENT_UID, names.DEPLOYMENTS_UID, names.ALERTS_UID}
-    expected |= {names.PROBES_UID, names.SLA_UID}
+    expected |= {names.PROBES_UID, names.SLA_UID, names.ERRORS_UID}
+    owned = {}
     for service in model.services:
-        expected |= {names.service_uid(service.name), names.runbook_uid(service.name)}
-        expected |= {names.process_uid(service.name, process.id) for process in service.processes}
-    assert len(expected) == 7 + 2 * 4 + 2
-    assert set(pages) == {f"grafana/generated/dashboards/{uid}.json" for uid in expected}
+        owned |= dict.fromkeys((names.service_uid(service.name), names.runbook_uid(service.name)), service.owner)
+        owned |= {names.process_uid(service.name, process.id): process.owner for process in service.processes}
+    assert len(expected) + len(owned) == 8 + 2 * 4 + 2
+    paths = {*expected, *(f"{owner}/{uid}" for uid, owner in owned.items())}
+    assert set(pages) == {f"grafana/generated/dashboards/{path}.json" for path in paths}
     assert all(page["uid"] == path.rpartition("/")[2].removesuffix(".json") for path, page in pages.items())
 
 
@@ -133,7 +136,8 @@ def test_a_new_slo_alert_or_probe_renumbers_nothing(by_uid: Mapping[str, Any]) -
         before = {p["id"]: p.get("title") for p in dashboards.panels(page)}
         now = {p["id"]: p.get("title") for p in dashboards.panels(after[uid])}
         assert before.items() <= now.items()
-    assert len(ids(after["service-shop"])) == len(ids(by_uid["service-shop"])) + 2
+    # The latency and where its requests lie, and the alert.
+    assert len(ids(after["service-shop"])) == len(ids(by_uid["service-shop"])) + 3
 
 
 def test_rendering_twice_gives_the_same_bytes_with_a_newline_at_the_end(model: Model) -> None:
@@ -156,7 +160,7 @@ def test_every_panel_with_a_query_says_in_words_why_it_may_be_empty(by_uid: Mapp
     for page in by_uid.values():
         for one in dashboards.panels(page):
             if one.get("targets") and one["type"] not in ("logs", "traces"):
-                assert len(one["fieldConfig"]["defaults"]["noValue"]) > 10, one["title"]
+                assert len(one["fieldConfig"]["defaults"]["noValue"].split()) > 1, one["title"]
 
 
 def test_the_sdk_reads_every_page_back(by_uid: Mapping[str, Any]) -> None:
@@ -220,7 +224,7 @@ def test_the_overview_reads_recorded_series_and_alerts_only(by_uid: Mapping[str,
     for query in dashboards.queries(by_uid["overview"]):
         for selector in promql.selectors(promql.parse(query.expr)):
             name = promql.metric_name(selector) or ""
-            assert name.startswith("slo:") or name in ("ALERTS", "ALERTS_FOR_STATE"), query.expr
+            assert name.startswith(("slo:", "deployment_")) or name in ("ALERTS", "ALERTS_FOR_STATE"), query.expr
 
 
 def links_of(page: Mapping[str, Any]) -> set[str]:
@@ -380,14 +384,14 @@ def test_many_slos_do_not_all_open_at_once() -> None:
     [("90", "90 s"), ("2592", "43 min"), ("12960", "3 h 36 min"), ("129600", "36 h"), ("7200", "2 h")],
 )
 def test_lengths_of_time_are_told_as_people_do(seconds: str, text: str) -> None:
-    assert runbook.rounded(Duration(Decimal(seconds))) == text
+    assert runbooks.rounded(Duration(Decimal(seconds))) == text
 
 
 def test_a_thousand_slos_have_two_pages_for_each_service_and_the_shared_ones() -> None:
     slos = {f"s{i}": {"objective": "99.9%", "sli": {"ratio": {"errors": "e_total", "total": "t_total"}}} for i in range(10)}
     services = {f"service-{i}": {"slos": slos, "probes": {"live": {"url": "http://x/"}}} for i in range(100)}
     big = model_of(yaml.safe_dump({"version": 1, "services": services}))
-    assert len(dashboards.render(big)) == 206
+    assert len(dashboards.render(big)) == 207
 
 
 # --- processes, incidents, deployments, the contract, probes, alerts, the stack ----------------------------------------------
@@ -425,7 +429,7 @@ def test_stages_are_stacked_in_their_order(checkout: Mapping[str, Any]) -> None:
 
 def test_a_process_of_spans_asks_for_no_metrics_that_it_has_not(by_uid: Mapping[str, Any]) -> None:
     page = by_uid[names.process_uid("shop", "nightly")]
-    found = [q.expr for q in dashboards.queries(page) if q.datasource == "prometheus"]
+    found = [q.expr for q in dashboards.queries(page) if q.datasource == "prometheus" and q.ref != "Anno"]
     assert found and all("process_execution" not in expr and "process_stage_" not in expr for expr in found)
     assert all('service="shop"' in expr for expr in found)
 
@@ -460,7 +464,7 @@ def test_the_contract_is_counted_from_recorded_sums(by_uid: Mapping[str, Any]) -
     assert page["time"]["from"] == "now/M"
     for query in dashboards.queries(page):
         for selector in promql.selectors(promql.parse(query.expr)):
-            assert (promql.metric_name(selector) or "").startswith("slo:"), query.expr
+            assert (promql.metric_name(selector) or "").startswith(("slo:", "deployment_")), query.expr
     assert any("vector(0.98)" in expr and '"period", "quarter"' in expr for expr in asked(page, _PROMISES))
 
 
@@ -475,4 +479,68 @@ def test_pages_that_would_be_empty_are_not_made() -> None:
 
 
 def test_the_overview_leads_to_every_shared_page(by_uid: Mapping[str, Any]) -> None:
-    assert links_of(by_uid["overview"]) >= {"stack", "incident", "deployments", "sla", "probes", "alerts"}
+    assert links_of(by_uid["overview"]) >= {"stack", "incident", "deployments", "sla", "probes", "alerts", "errors"}
+
+
+# --- errors, deployments, the services' own pages --------------------------------------------------------------------------
+
+
+def test_deployments_are_marked_on_every_page_and_those_of_a_service_on_its_own(by_uid: Mapping[str, Any]) -> None:
+    for uid, page in by_uid.items():
+        (mark,) = [one for one in page["annotations"]["list"] if one["name"] == "Deployments"]
+        assert mark["useValueForTime"] and mark["expr"].endswith("* 1000")
+        whose = re.findall(r'service=~"([^"]*)"', mark["expr"])
+        assert whose == (["shop|database"] if uid.endswith("-shop") else whose)
+        assert bool(whose) is uid.startswith(("service-", "runbook-", "process-")), uid
+
+
+def test_a_row_of_the_errors_narrows_the_page_to_that_error(by_uid: Mapping[str, Any]) -> None:
+    page = by_uid["errors"]
+    table = panel(page, "Errors by type and place: new ones first, then the most frequent")
+    assert "var-kind=${__data.fields.Error}&var-place=${__data.fields.Where}&${__url_time_range}" in json.dumps(table)
+    (lines,) = asked(page, "Lines and their traces", {"kind": "demo.Error", "service": "shop"})
+    assert '{service_name=~"shop"}' in lines and "| kind =~ `demo.Error.*` | place =~ `.*`" in lines
+    assert "var-trace=${__data.fields.Trace}" in json.dumps(panel(page, "Lines and their traces"))
+
+
+def test_nothing_is_new_without_a_deployment(by_uid: Mapping[str, Any]) -> None:
+    (new,) = asked(by_uid["errors"], "New since the deployment")
+    assert new.endswith("> bool 9999999999)")
+    (variable,) = [one for one in by_uid["errors"]["templating"]["list"] if one["name"] == "deployed"]
+    query = variable["query"]["query"].removeprefix("query_result(").removesuffix(")")
+    promql.parse(query.replace("${__from:date:seconds}", "1").replace("$service", "x"))
+    # As Grafana writes what it was answered.
+    pattern = variable["regex"].strip("/")
+    assert [re.search(pattern, text)[1] for text in ("{} 1795265790.5 1795265791000",)] == ["1795265790.5"]  # type: ignore[index]
+
+
+def test_a_release_is_compared_with_as_much_time_before_it(by_uid: Mapping[str, Any]) -> None:
+    found = {q.ref: q.expr for q in dashboards.queries(by_uid["service-shop"]) if q.panel.startswith("The newest deployment")}
+    assert found["Times"] == f"({found['Since']} > 0) / ({found['Before']})"
+    assert found["Since"] != found["Before"]
+
+
+def test_headings_of_panels_have_pages_of_their_own() -> None:
+    """GreenStack asked for four: three come of its panels, and the fourth is the page of errors with its panels on it."""
+    result = load([GREENSTACK])
+    assert result.model is not None
+    made = {artifact.path: json.loads(artifact.text) for artifact in dashboards.render(result.model)}
+    titles = {page["title"]: (path, {p["title"] for p in dashboards.panels(page)}) for path, page in made.items()}
+    wanted = {
+        "Application overview": {"Request rate", "Error rate", "Duration of requests", "Active devices", "Uploads per hour"},
+        "System health": {"CPU", "Memory", "Disk", "Network", "Database connections"},
+        "Business metrics": {"Uploads by type", "Parameters parsed", "Tickets by priority", "Analysis runs by result"},
+        "Error tracking": {"Errors by endpoint", "Ten most frequent errors", "Failed uploads by reason", "Database errors"},
+    }
+    for title, panels in wanted.items():
+        assert panels <= titles[title][1], title
+    assert titles["Application overview"][0] == "grafana/generated/dashboards/backend/board-application-overview.json"
+    # Of a host and a database, which two own.
+    assert titles["System health"][0] == "grafana/generated/dashboards/board-system-health.json"
+    overview = next(page for page in made.values() if page["uid"] == "overview")
+    assert {page["uid"] for page in made.values() if page["uid"].startswith("board-")} <= links_of(overview)
+
+
+def test_groups_of_objectives_have_a_line_of_time_each(by_uid: Mapping[str, Any]) -> None:
+    (query,) = asked(by_uid["probes"], "Orders, paid and shipped: by region")
+    assert 'slo:sli_errors:rate{service="shop",slo="availability"}[5m]' in query and "> bool on (service, slo)" in query

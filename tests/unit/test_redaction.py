@@ -30,6 +30,8 @@ def test_nothing_leaks(leak: Leak) -> None:
     assert leak.secret not in json.dumps(REDACT.value({"a": [{leak.field: leak.secret}]}), ensure_ascii=False)
     assert leak.secret not in str(REDACT.value([(leak.field.encode(), leak.secret.encode())]))
     assert leak.secret not in REDACT.text(repr({leak.field: leak.secret}))
+    if leak.key is None:
+        assert leak.secret not in str(REDACT.value((leak.secret, "of two")))
 
 
 def test_the_rest_of_a_message_stays() -> None:

@@ -7,6 +7,7 @@ from grafana_foundation_sdk.models import dashboard as m
 from generator import names
 from generator.render.dashboards import ask
 from generator.render.dashboards.style import (
+    BAD,
     GOOD,
     NEUTRAL,
     SEVERITY_COLOURS,
@@ -23,17 +24,18 @@ from generator.render.dashboards.style import (
     history,
     line,
     link,
+    tile_number,
 )
 
 _QUIET = "No alert has fired in the last 7 days."
 SEVERITIES = {name: (name, colour) for name, colour in SEVERITY_COLOURS.items()}
 # More often than every day is noise, whatever it is about.
-OFTEN = (Step(None, GOOD), Step(3, WATCH), Step(7, "red"))
+OFTEN = (Step(None, GOOD), Step(3, WATCH), Step(7, BAD))
 
 
 def render() -> m.Dashboard:
     """The page of alert quality."""
-    sections = [Section("top", "", [Tile("noisy", _noisy(), 24, 11), *_over_time()])]
+    sections = [Section("top", "", [*_numbers(), Tile("noisy", _noisy(), 24, 10), *_over_time()])]
     return dashboard(
         names.ALERTS_UID,
         "Alert quality",
@@ -46,15 +48,57 @@ def render() -> m.Dashboard:
     )
 
 
+def _numbers() -> list[Tile]:
+    week = tile_number(
+        "Alerts this week",
+        "How often alerts began to fire in the last 7 days. More than a few a day, and people stop to look.",
+        Ask(ask.total(ask.alert_count()), instant=True),
+        words={"0": ("None", GOOD)},
+        limits=(Step(None, NEUTRAL),),
+        empty="Prometheus does not answer",
+    )
+    before = tile_number(
+        "The week before",
+        "The same of the 7 days before: is it getting better?",
+        Ask(ask.total(ask.alert_count(ended="7d")), instant=True),
+        words={"0": ("None", GOOD)},
+        limits=(Step(None, NEUTRAL),),
+        empty="Prometheus does not answer",
+    )
+    alone = tile_number(
+        f"Over within {ask.BY_ITSELF} by themselves",
+        f"The share of the week's alerts that ended within {ask.BY_ITSELF}: nobody can have done anything about them, so they "
+        "need not have been sent. Aim at less than 5%: a longer `for`, a higher threshold. It is measured by time alone; who "
+        "acknowledged an alert is not recorded.",
+        Ask(ask.by_itself_share(), instant=True),
+        words={"0": ("None", GOOD)},
+        limits=(Step(None, GOOD), Step(0.05, WATCH), Step(0.25, BAD)),
+        empty="No alert fired",
+        unit="percentunit",
+    )
+    mend = tile_number(
+        "Mean time to resolve",
+        "From when an alert of the last 7 days began to fire to when it stopped.",
+        Ask(ask.time_to_resolve(), instant=True),
+        words={},
+        limits=(Step(None, GOOD), Step(1800, WATCH), Step(7200, BAD)),
+        empty="No alert fired",
+        unit="s",
+    )
+    panels = {"week": week, "before": before, "alone": alone, "mend": mend}
+    return [Tile(key, panel, 6, 3) for key, panel in panels.items()]
+
+
 def _noisy() -> AnyPanel:
     return grid(
         "Alerts of the last 7 days, noisiest first",
         "Often and short: it fires too early, or is about something that mends itself. Rarely and long: nobody looks at it. "
-        "Counted in steps of five minutes.",
+        "Over by itself: it ended within five minutes, sooner than anybody can act.",
         [
             Ask(ask.alert_count(), instant=True, ref="Count"),
             Ask(ask.alert_time(), instant=True, ref="Time"),
             Ask(f"{ask.alert_time()} / {ask.alert_count()}", instant=True, ref="Mean"),
+            Ask(ask.alert_by_itself(), instant=True, ref="Alone"),
         ],
         [
             Column("severity", "Severity", 110, words=SEVERITIES, limits=(Step(None, NEUTRAL),), filled=True),
@@ -64,6 +108,7 @@ def _noisy() -> AnyPanel:
             Column("probe", "Probe", 120, empty=""),
             Column("owner", "Owner", 110, empty=""),
             Column("Value #Count", "Times", 90, decimals=0, limits=OFTEN),
+            Column("Value #Alone", "Over by itself", 120, decimals=0, limits=OFTEN, empty="0"),
             Column("Value #Mean", "Mean until resolved", 170, "s", 0, empty="since before"),
             Column("Value #Time", "Fired in all", 130, "s", 0),
         ],
@@ -90,12 +135,12 @@ def _over_time() -> list[Tile]:
         empty="No notification was sent in this range.",
         decimals=1,
     )
-    line(sent, ".+ fails", "red", regex=True)
+    line(sent, ".+ fails", BAD, regex=True)
     fired = history(
         "When each fired",
         "Drag over the picture to see what began first.",
         [Ask(ask.all_alerts(), "{{service}} {{slo}}{{probe}} {{severity}}")],
-        {"1": ("fires", "red")},
+        {"1": ("fires", BAD)},
         empty="No alert fired in this range.",
     )
     return [Tile("firing", firing, 12, 8), Tile("sent", sent, 12, 8), Tile("fired", fired, 24, 12)]

@@ -54,7 +54,7 @@ def _slow(name: str, labels: str) -> str:
 
 def remaining(**labels: str) -> str:
     """The share of the budget that is left, by SLO and group."""
-    return _slow(names.BUDGET_REMAINING, where(**labels))
+    return names.BUDGET_REMAINING + where(**labels)
 
 
 def worst_remaining(**labels: str) -> str:
@@ -162,25 +162,29 @@ def heartbeat() -> str:
 
 def worst_budgets(number: int = 10) -> str:
     """The budgets of those SLOs that have least left now, over time."""
-    now = f"bottomk({number}, min by (service, slo) (last_over_time({names.BUDGET_REMAINING}[{SLOW_REACH}] @ end())))"
+    now = f"bottomk({number}, min by (service, slo) ({names.BUDGET_REMAINING} @ end()))"
     return f"min by (service, slo) ({remaining()}) and on (service, slo) {now}"
 
 
 # The end of the panel's range as a number, in whole minutes.
 _END = "last_over_time(vector(time())[1m:1m] @ end())"
+_END_SECOND = "last_over_time(vector(time())[1m:1s] @ end())"
 
 
 def spent_per_step(slo_window: Duration, service: str, slo: str) -> str:
     """The share of the window's whole budget that each step spends, by SLO; its running total is what is spent.
 
-    Steps before the window began are left out. Reads sums of five minutes.
+    Steps before the window began are left out, and the time before the SLO's history began counts as good. Reads sums of five
+    minutes.
     """
     labels = where(service=service, slo=slo)
     errors = f"sum by (service, slo) (sum_over_time({names.ERRORS_SLOW}{labels}[$__interval]))"
     total = f"(sum by (service, slo) (sum_over_time({names.TOTAL_SLOW}{labels}[{slo_window}] @ end())) > 0)"
     budget = names.ERROR_BUDGET + where(service=service, slo=slo, window=str(slo_window))
     began = f"({_END} - time() < {plain(slo_window.seconds)})"
-    return f"{errors} / {total} / on (service, slo) group_left () {budget} and on () {began}"
+    history = f"scalar({_END}) - min by (service, slo) ({names.HISTORY_START}{labels} @ end())"
+    known = f"clamp_max(({history}) / {plain(slo_window.seconds)}, 1)"
+    return f"{errors} / {total} * {known} / on (service, slo) group_left () {budget} and on () {began}"
 
 
 def even_spending(slo_window: Duration, service: str, slo: str) -> str:
@@ -194,9 +198,22 @@ def error_ratio(window: str, service: str, slo: str) -> str:
     return names.error_ratio(window) + where(service=service, slo=slo)
 
 
+def recent_ratio(service: str, slo: str) -> str:
+    """The share of bad events over five minutes, by SLO and group; whatever windows its alerts have."""
+    labels = where(service=service, slo=slo)
+    bad, every = (f"sum_over_time({metric}{labels}[{RAW_RANGE}])" for metric in (names.ERRORS_RATE, names.TOTAL_RATE))
+    return f"{bad} / ({every} > 0)"
+
+
 def budget(service: str, slo: str) -> str:
     """The share of events that may be bad."""
     return f"max by (service, slo) ({names.ERROR_BUDGET}{where(service=service, slo=slo)})"
+
+
+def left_by_policy(service: str, slo: str, policy: str) -> str:
+    """What is left of the budgets of a policy: the query of the alerts on exhaustion and on a freeze."""
+    chosen = names.ERROR_BUDGET + where(service=service, slo=slo, policy=policy)
+    return f"{names.BUDGET_REMAINING}{where(service=service, slo=slo)} * on (service, slo) group_left () ({chosen} > bool 0)"
 
 
 def nearness(service: str, slo: str, policy: str, slo_window: Duration, condition: BurnWindow) -> str:
@@ -227,6 +244,75 @@ def percentile(slo: ResolvedSlo, quantile: str) -> str:
     return f"histogram_quantile({quantile}, sum by (le) (rate({buckets}[{RAW_RANGE}])))"
 
 
+def buckets(slo: ResolvedSlo) -> str:
+    """Events per second in each bucket of a latency SLI's histogram. Reads raw buckets."""
+    if not isinstance(slo.sli, Latency):
+        raise ValueError(f"{slo.name} is no latency SLO")
+    raw = promql.with_matchers(promql.rename(slo.sli.histogram, "_bucket"), slo.context.match)
+    return f"sum by (le) (rate({raw}[{RAW_RANGE}]))"
+
+
+# Spans that answer somebody, not those that ask or that only structure the work.
+_ANSWERS = {"span_kind": Like("SPAN_KIND_SERVER|SPAN_KIND_CONSUMER")}
+
+
+def endpoint_rate(telemetry: str, *, failed: bool = False) -> str:
+    """Requests per second by endpoint, or those that fail, as a service's spans tell. Reads raw counters."""
+    labels = where(service=telemetry, **_ANSWERS, status_code="STATUS_CODE_ERROR" if failed else "")
+    return f"sum by (span_name) (rate(traces_spanmetrics_calls_total{labels}[{RAW_RANGE}]))"
+
+
+def endpoint_failing(telemetry: str) -> str:
+    """The share of requests that fail by endpoint, 0 where none does."""
+    every = endpoint_rate(telemetry)
+    return f"({endpoint_rate(telemetry, failed=True)} or 0 * {every}) / ({every} > 0)"
+
+
+def endpoint_quantile(telemetry: str, quantile: str) -> str:
+    """A percentile of the duration by endpoint, in seconds."""
+    raw = f"rate(traces_spanmetrics_latency_bucket{where(service=telemetry, **_ANSWERS)}[{RAW_RANGE}])"
+    # Without requests it is not a number, which is not more than 0.
+    return f"histogram_quantile({quantile}, sum by (span_name, le) ({raw})) > 0"
+
+
+# A release is compared with as much time before it as has passed since, but no more than this.
+COMPARED = Duration.of("6h")
+# And only one that is not older than this.
+_RECENT_RELEASE = Duration.of("1d")
+
+
+def _released(service: str) -> str:
+    """When the newest deployment of a service that did not fail began, in Unix time."""
+    events = (
+        f'last_over_time({deploy.TIMESTAMP}{{service={quote(service)},status=~"started|succeeded"}}[{_RECENT_RELEASE}] @ end())'
+    )
+    return f"max(min by (deployment) ({events}))"
+
+
+def release_ratio(service: str, *, before: bool = False) -> str:
+    """The share of bad events by SLO since the newest deployment, or in the same length of time before it.
+
+    At most six hours of each. Reads the recorded rates in steps of a minute.
+    """
+    start = _released(service)
+    length = f"clamp_max({_END_SECOND} - {start}, {plain(COMPARED.seconds)})"
+    begin, end = (f"{start} - {length}", start) if before else (start, f"{start} + {length}")
+    span = Duration(_RECENT_RELEASE.seconds + COMPARED.seconds)
+    within = f"on () (vector(time()) > ({begin})) and on () (vector(time()) <= ({end}))"
+
+    def summed(metric: str) -> str:
+        return f"sum by (service, slo) (sum_over_time(({metric}{where(service=service)} and {within})[{span}:1m]))"
+
+    return f"{summed(names.ERRORS_RATE)} / ({summed(names.TOTAL_RATE)} > 0)"
+
+
+def release_version(service: str) -> str:
+    """The newest deployment that did not fail, as labels; the value is when it began, in milliseconds."""
+    labels = f'{{service={quote(service)},status=~"started|succeeded"}}'
+    event = f"last_over_time({deploy.TIMESTAMP}{labels}[{_RECENT_RELEASE}])"
+    return f"topk(1, min by (service, version, deployment) ({event})) * 1000"
+
+
 def probe_success(service: str, probe: str = "") -> str:
     """1 while a probe succeeds, else 0."""
     return f"min by (probe) (probe_success{where(job=names.PROBE_JOB, service=service, probe=probe)})"
@@ -252,6 +338,13 @@ def failed_share(telemetry: str) -> str:
     return f"({calls(telemetry, failed=True)} or 0 * ({all_calls})) / (({all_calls}) > 0)"
 
 
+def arrows(expr: str) -> str:
+    """The labels ``id``, ``source`` and ``target`` of an arrow from a client to a server."""
+    for label, name in (("source", "client"), ("target", "server")):
+        expr = f'label_replace({expr}, "{label}", "$1", "{name}", "(.*)")'
+    return f'sum by (id, source, target) (label_join({expr}, "id", " → ", "client", "server"))'
+
+
 def only_if(variable: str, chosen: str, name: str, expr: str) -> str:
     """An expression that answers nothing unless Grafana's variable, written as ``chosen``, has the value ``name``."""
 
@@ -268,6 +361,12 @@ def new_versions(telemetry: str) -> str:
     return f"{now} unless {before} and on () count({info} offset 10m)"
 
 
+def deployment_events(services: Iterable[str] = ()) -> str:
+    """When deployments of some services, or of all, started, succeeded or failed, in milliseconds: for marks on graphs."""
+    told = "service, version, commit, environment, status"
+    return f"max by ({told}) ({deploy.TIMESTAMP}{where(service=any_of(services))}) * 1000"
+
+
 def alert_starts(service: str) -> str:
     """When alerts of a service began to fire, for marks on graphs."""
     told, labels = "alertname, slo, probe, severity", where(service=service, alertstate="firing")
@@ -282,12 +381,60 @@ _ERROR_LEVELS = "error|fatal|critical"
 
 def error_logs(telemetry: str) -> str:
     """LogQL: log lines of a service at level error or above."""
-    return f'{{service_name={quote(telemetry)}}} | detected_level=~"{_ERROR_LEVELS}"'
+    return f'{where(service_name=telemetry)} | detected_level=~"{_ERROR_LEVELS}"'
 
 
 def error_log_rate(telemetry: str) -> str:
     """LogQL: how many such lines in each step."""
     return f"sum(count_over_time({error_logs(telemetry)} [$__auto]))"
+
+
+# What is one error: its type, or what stands for it; and where: in a process and its stage, at a route, in a function. A line's
+# fields differ by what wrote it: the instrumentation, a logger of its own, or a handler of requests.
+_KIND = (
+    "{{if .error_type}}{{.error_type}}{{else if .exception_type}}{{.exception_type}}"
+    "{{else if .http_response_status_code}}HTTP {{.http_response_status_code}}"
+    "{{else if .event}}{{.event}}{{else}}{{or .logger .scope_name `untyped`}}{{end}}"
+).replace("`", '"')
+_PLACE = (
+    "{{if .process_id}}{{.process_id}}{{if .process_stage}}, {{.process_stage}}{{end}}"
+    "{{else if .http_route}}{{.http_route}}"
+    "{{else if .code_function_name}}{{.code_function_name}}:{{.code_line_number}}"
+    "{{else if .function}}{{.function}}:{{.line}}{{else}}{{or .logger .scope_name `unknown`}}{{end}}"
+).replace("`", '"')
+
+
+def error_lines(telemetry: str, *, boxes: bool = False) -> str:
+    """LogQL: lines at level error or above, with the labels ``kind`` and ``place``; ``boxes``: those that the reader chose."""
+    chosen = "".join(f" | {label} {_begins(label)}" for label in ("kind", "place")) if boxes else ""
+    return f"{error_logs(telemetry)} | label_format kind=`{_KIND}`, place=`{_PLACE}`{chosen}"
+
+
+def error_groups(telemetry: str, *, boxes: bool = False, span: str = "$__range") -> str:
+    """LogQL: how many of each error, by type and place, over the range or in each step."""
+    return f"sum by (service_name, kind, place) (count_over_time({error_lines(telemetry, boxes=boxes)} [{span}]))"
+
+
+def error_seen(telemetry: str, *, last: bool = False) -> str:
+    """LogQL: when each of them was first or last seen in the range, in Unix time."""
+    lines = error_lines(telemetry, boxes=True)
+    stamped = f"{lines} | label_format seen=`{{{{__timestamp__ | unixEpoch}}}}` | unwrap seen"
+    return f"{'max' if last else 'min'}_over_time({stamped} [$__range]) by (service_name, kind, place)"
+
+
+def error_is_new(telemetry: str) -> str:
+    """LogQL: 1 where an error was first seen after the deployment that the variable ``deployed`` names, else 0."""
+    return f"{error_seen(telemetry)} > bool ${{deployed}}"
+
+
+# Later than anything: with no deployment in the range nothing is new since it.
+NEVER = "9999999999"
+
+
+def deployed(service: str) -> str:
+    """PromQL: when the newest deployment in the range began, in Unix time; NEVER where there was none."""
+    events = f"last_over_time({deploy.TIMESTAMP}{{service=~{quote(service)}}}[30d])"
+    return f"(max(min by (service, deployment) ({events})) > ${{__from:date:seconds}}) or vector({NEVER})"
 
 
 def failed_traces(telemetry: str) -> str:
@@ -705,6 +852,11 @@ def _counted_sla(slos: Iterable[ResolvedSlo], metric: str) -> str:
     return f"({' or '.join(parts)})"
 
 
+def sla_left() -> str:
+    """The share of each contract's budget that is left in its own period, by SLO: that of its worst group."""
+    return f"min by (service, slo) ({_slow(names.SLA_REMAINING, '')})"
+
+
 def promised(slos: Iterable[ResolvedSlo]) -> str:
     """The share that was promised, with the period and the service's page as labels."""
     parts = []
@@ -743,6 +895,12 @@ def all_probes() -> str:
     return f"min by (service, probe) (probe_success{_PROBES})"
 
 
+def group_fails(slo: ResolvedSlo) -> str:
+    """1 where more of an SLO's events fail in one of its groups than the objective allows, over five minutes, else 0."""
+    allowed = f"on (service, slo) group_left () {budget(slo.service, slo.name)}"
+    return f"{recent_ratio(slo.service, slo.name)} > bool {allowed}"
+
+
 def probe_share() -> str:
     """The share of a probe's attempts in the last hour that succeeded."""
     return f"min by (service, probe) (avg_over_time(probe_success{_PROBES}[1h]))"
@@ -772,17 +930,30 @@ _FIRING = 'ALERTS{alertstate="firing",severity!="none"}'
 _ALERT = "alertname, service, slo, probe, severity, owner"
 
 
-def alert_count(range_: str = "7d") -> str:
-    """How often each alert began to fire."""
-    now = f"max by ({_ALERT}) ({_FIRING})"
-    began = f"{now} unless max by ({_ALERT}) ({_FIRING} offset 5m)"
-    # One that began is new for the whole of the step before it is compared with.
-    return f"ceil(count_over_time(({began})[{range_}:5m]))"
+def _firing_alerts(when: str = "") -> str:
+    return f"max by ({_ALERT}) ({_FIRING}{when})"
+
+
+def alert_count(range_: str = "7d", *, ended: str = "") -> str:
+    """How often each alert began to fire, counted in steps of a minute; ``ended``: in the range before as long ago."""
+    began = f"{_firing_alerts()} unless {_firing_alerts(' offset 1m')}"
+    offset = f" offset {ended}" if ended else ""
+    return f"count_over_time(({began})[{range_}:1m]{offset})"
 
 
 def alert_time(range_: str = "7d") -> str:
     """Seconds for which each alert fired."""
-    return f"count_over_time((max by ({_ALERT}) ({_FIRING}))[{range_}:5m]) * 300"
+    return f"count_over_time(({_firing_alerts()})[{range_}:1m]) * 60"
+
+
+# An alert that is over sooner than anybody can have opened a laptop, read and done something.
+BY_ITSELF = Duration.of("5m")
+
+
+def alert_by_itself(range_: str = "7d") -> str:
+    """How often each alert ended within five minutes of its beginning: nobody can have done anything about it."""
+    over = f"({_firing_alerts(' offset 1m')} unless {_firing_alerts()})"
+    return f"count_over_time(({over} unless {_firing_alerts(f' offset {Duration(BY_ITSELF.seconds + 60)}')})[{range_}:1m])"
 
 
 def alerts_by_severity() -> str:
@@ -790,6 +961,16 @@ def alerts_by_severity() -> str:
     return f"count by (severity) ({_FIRING})"
 
 
-def alert_starts_by_service(range_: str = "1d") -> str:
-    """How many times alerts began to fire in a day, by service."""
-    return f"sum by (service) ({alert_count(range_)})"
+def total(expr: str) -> str:
+    """The sum, 0 where there is nothing."""
+    return f"sum({expr}) or vector(0)"
+
+
+def by_itself_share(range_: str = "7d") -> str:
+    """The share of all alerts that ended by themselves; nothing where none fired."""
+    return f"({total(alert_by_itself(range_))}) / sum({alert_count(range_)})"
+
+
+def time_to_resolve(range_: str = "7d") -> str:
+    """Seconds that alerts fired on average."""
+    return f"sum({alert_time(range_)}) / sum({alert_count(range_)})"

@@ -20,6 +20,7 @@ from generator.render.dashboards.style import (
     Step,
     Tile,
     dashboard,
+    graph,
     grid,
     link,
     prose,
@@ -38,17 +39,38 @@ def render(model: Model) -> m.Dashboard | None:
     """The report, where anything has an SLA."""
     if not any(slo.sla for slo in model.slos):
         return None
+    rows = min(sum(slo.sla is not None for slo in model.slos), 12) + 3
     ranges = " · ".join(f'<a href="/d/{names.SLA_UID}?from={start}&amp;to={end}">{shown}</a>' for shown, start, end in _RANGES)
     return dashboard(
         names.SLA_UID,
         "SLA report",
         "What customers were promised, by the calendar, and what they got. It opens with this month.",
-        [Section("top", "", [Tile("ranges", prose(f"Over: {ranges}"), 24, 2), Tile("table", _table(model), 24, 12)])],
+        [
+            Section(
+                "top", "", [Tile("ranges", prose(f"Over: {ranges}"), 24, 2), Tile("table", _table(model), 24, rows), _course()]
+            )
+        ],
         tags=["sla"],
         since="now/M",
         links=[link("Overview", f"/d/{names.OVERVIEW_UID}", icon="apps")],
         refresh="5m",
     )
+
+
+def _course() -> Tile:
+    panel = graph(
+        "Left of each promise, in its own month or quarter",
+        "It begins at 100% with each period, and must not reach 0 before its end. A step down is an incident; a slope that "
+        "gets there before the end needs work now. Counted by whole hours, in UTC.",
+        [Ask(ask.sla_left(), "{{service}} {{slo}}")],
+        empty="Nothing has been recorded in this range: it is counted by whole hours.",
+        unit="percentunit",
+        limits=(Step(None, BAD), Step(0, "transparent")),
+        lowest=-1,
+        highest=1,
+        decimals=1,
+    )
+    return Tile("course", panel, 24, 9)
 
 
 def _table(model: Model) -> AnyPanel:
@@ -70,7 +92,7 @@ def _table(model: Model) -> AnyPanel:
             Column("period", "Counted by", 110),
             Column("Value #Promised", "Promised", 110, "percentunit", 3),
             Column("Value #Kept", "Was", 110, "percentunit", 3, empty="no events"),
-            Column("Value #Left", "Left", 120, "percentunit", 1, limits=LEFT_STEPS, empty="no events"),
+            Column("Value #Left", "Left", 120, "percentunit", 1, limits=LEFT_STEPS, below=(0.0, "Broken"), empty="no events"),
             Column("Value #Bad", "Bad events", 120, "locale", 0),
             Column("Value #All", "All events", 120, "locale", 0),
             Column("dashboard"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from grafana_foundation_sdk.models import dashboard as m
 
 from generator import names
@@ -28,14 +30,16 @@ STATUSES = {"started": ("Started", BLUE), "succeeded": ("Succeeded", GOOD), "fai
 _NONE = "None is recorded in the last 30 days: lgtm deploy start, finish and fail record them."
 
 
-def render() -> m.Dashboard:
-    """The page of deployments."""
-    sections = [
-        Section("top", "", [Tile("figures", _figures(), 24, 7), Tile("list", _list(), 14, 12), Tile("lines", _lines(), 10, 12)])
-    ]
+TITLE = "Deployments"
+
+
+def render(more: Sequence[Section] = ()) -> m.Dashboard:
+    """The page of deployments, with ``more`` that services show of theirs."""
+    tiles = [Tile("figures", _figures(), 24, 7), Tile("list", _list(), 14, 12), Tile("lines", _lines(), 10, 12)]
+    sections = [Section("top", "", tiles), *more]
     return dashboard(
         names.DEPLOYMENTS_UID,
-        "Deployments",
+        TITLE,
         "What was deployed when, whether it went well, and how long it took to mend what did not.",
         sections,
         tags=["deployments"],

@@ -6,9 +6,10 @@ from grafana_foundation_sdk.models import dashboard as m
 
 from generator import names
 from generator.render.dashboards import ask
-from generator.render.dashboards.process import CLOCK, STATUSES, executions
+from generator.render.dashboards.process import STATUSES, executions
 from generator.render.dashboards.style import (
     BAD,
+    CLOCK,
     GOOD,
     KEEP_TIME,
     NEUTRAL,
@@ -58,7 +59,8 @@ def render() -> m.Dashboard:
         Section("top", "", [Tile("how", prose(_HOW), 24, 2), *_numbers(), *_when()]),
         Section("which", "", _which()),
         Section("trace", "The trace that is chosen, and its log lines", _story()),
-        Section("around", "What else there was", _around()),
+        # Closed, for these read the most by far: every execution and every line. Grafana asks for them when it is opened.
+        Section("around", "What else there was: every execution, alert and log line", _around(), collapsed=True),
     ]
     return dashboard(
         names.INCIDENT_UID,
@@ -101,6 +103,7 @@ def _when() -> list[Tile]:
         stacked=True,
         bars=True,
     )
+    runs.max_data_points(180)
     for status, colour in STATUSES.items():
         line(runs, status, colour)
     companies = rows(
@@ -136,7 +139,7 @@ def _which() -> list[Tile]:
         ask.incident_executions(failed=True),
         empty=_EMPTY,
         process=True,
-        here=_HERE,
+        here=f"{_HERE}&",
         limit=50,
     )
     errors = rows(
@@ -176,7 +179,7 @@ def _around() -> list[Tile]:
         ask.incident_executions(failed=False),
         empty=_EMPTY,
         process=True,
-        here=_HERE,
+        here=f"{_HERE}&",
         limit=50,
     )
     alerts = history(

@@ -47,7 +47,8 @@ def queries(dashboard: Mapping[str, Any], variables: Mapping[str, str] | None = 
         for target in panel.get("targets") or ():
             text = target.get("expr") or target.get("query") or ""
             source = (target.get("datasource") or panel.get("datasource") or {}).get("uid", "")
-            kind: Literal["instant", "range"] = "instant" if target.get("instant") else "range"
+            instant = target.get("instant") or target.get("queryType") == "instant"
+            kind: Literal["instant", "range"] = "instant" if instant else "range"
             found.append(Query(uid, panel.get("title", ""), target.get("refId", ""), source, _filled(text, values), kind))
     for mark in dashboard.get("annotations", {}).get("list") or ():
         if mark.get("expr"):

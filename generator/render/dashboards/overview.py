@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from grafana_foundation_sdk.builders.dashboard import DashboardLink
+from grafana_foundation_sdk.models import common as cm
 from grafana_foundation_sdk.models import dashboard as m
 
 from generator import names
 from generator.model import Model
-from generator.render.dashboards import ask
+from generator.render.dashboards import ask, deployments, errors, own
 from generator.render.dashboards.style import (
     BAD,
     GOOD,
@@ -64,6 +65,7 @@ def render(model: Model) -> m.Dashboard:
 
 def _links(model: Model) -> list[DashboardLink]:
     shown = [("Incident", names.INCIDENT_UID, "What happened for company X at 14:43")]
+    shown.append(("Error tracking", names.ERRORS_UID, "What fails, since when, and what is new"))
     shown.append(("Deployments", names.DEPLOYMENTS_UID, "What changed"))
     if any(service.probes for service in model.services):
         shown.append(("Probes", names.PROBES_UID, "How it looks from outside"))
@@ -71,6 +73,8 @@ def _links(model: Model) -> list[DashboardLink]:
         shown.append(("SLA report", names.SLA_UID, "The contract, by the calendar"))
     shown.append(("Alert quality", names.ALERTS_UID, "Which alerts fire most"))
     shown.append(("The stack itself", names.STACK_UID, "Whether these pages can be trusted"))
+    tracked = {names.board_uid(title) for title in (errors.TITLE, deployments.TITLE)}
+    shown += [(title, uid, "As panels in slos.yaml") for uid, (title, _) in own.headings(model).items() if uid not in tracked]
     return [link(title, f"/d/{uid}", tooltip=tooltip, icon="apps") for title, uid, tooltip in shown]
 
 
@@ -164,7 +168,7 @@ def slo_table(model: Model, service: str = "", slos: Collection[str] = ()) -> An
         asks.append(Ask(ask.lasts(windows, **labels), instant=True, ref="Lasts"))
     columns = [
         Column("Value #State", "State", 150, words=STATES, limits=(Step(None, NEUTRAL),), filled=True),
-        Column("service", "" if service else "Service", 140, link=("Open the service", TO_SERVICE)),
+        Column("service", "" if service else "Service", 120, link=("Open the service", TO_SERVICE)),
         Column("slo", "SLO", 260, link=("Open this SLO", TO_SERVICE)),
         Column("title", "Promise", None),
         Column("Value #Left", "Budget left", 125, "percentunit", 1, below=FAR_OVERSPENT, limits=BUDGET_STEPS, empty="not yet"),
@@ -191,10 +195,11 @@ def firing_alerts(model: Model, service: str = "", *, narrow: bool = False) -> A
     labels = {"service": service} if service else {}
     severities = {str(rank): (name, colour) for rank, (name, colour) in enumerate(SEVERITY_COLOURS.items())}
     columns = [
-        Column("urgency", "Severity", 110, words=severities, limits=(Step(None, NEUTRAL),), filled=True),
-        Column("Value", "Since", 130, "dateTimeFromNow"),
-        Column("service", "" if service else "Service", 160, link=("Open the service", ALERT_TO_SERVICE)),
+        # On a telephone there is room for the first three.
+        Column("urgency", "Severity", 108, words=severities, limits=(Step(None, NEUTRAL),), filled=True),
+        Column("service", "" if service else "Service", 120, link=("Open the service", ALERT_TO_SERVICE)),
         Column("section", "About", None if narrow else 300, link=("What to do", TO_RUNBOOK)),
+        Column("Value", "Since", 130, "dateTimeFromNow"),
         Column("alertname", "Alert", None, link=("What to do", TO_RUNBOOK)),
         Column("owner", "" if narrow else "Owner", 110),
         *(Column(name) for name in ("severity", "slo", "probe", "dashboard", "runbook")),
@@ -221,5 +226,8 @@ def _trend() -> AnyPanel:
         lowest=-1,
         highest=1,
         decimals=1,
+        # As many as the table has, but older: the last point may be an hour and a half ago.
+        values=False,
     )
-    return panel.time_from("30d").max_data_points(1440)
+    # A young history is one point, of which no line can be drawn.
+    return panel.time_from("30d").max_data_points(480).show_points(cm.VisibilityMode.AUTO)

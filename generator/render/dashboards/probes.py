@@ -53,7 +53,7 @@ def render(model: Model) -> m.Dashboard | None:
             Column("service", "Service", link=("Open the service", TO_SERVICE)),
             Column("probe", "Probe"),
             Column("Value #Share", "Answered, last hour", 190, "percentunit", 1, limits=_SHARE),
-            Column("Value #Time", "Took, last hour", 140, "s", 3),
+            Column("Value #Time", "Took, last hour", 140, "s", 1),
             Column("Value #Status", "Status", 90, decimals=0),
             Column("Value #Certificate", "Certificate lasts", 150, "dtdurations", 0, limits=_CERTIFICATE, empty="none"),
             Column("dashboard"),
@@ -69,8 +69,9 @@ def render(model: Model) -> m.Dashboard | None:
         UP_DOWN,
         empty=_NONE,
     )
+    top = [Tile("now", table, 24, min(count, 10) + 3), Tile("history", timeline, 24, min(count, 16) + 3)]
     sections = [
-        Section("top", "", [Tile("now", table, 24, min(count, 10) + 3), Tile("history", timeline, 24, min(count, 16) + 3)]),
+        Section("top", "", [*top, *_groups(model)]),
         Section("time", "Where the time of a probe goes", [Tile(s.name, _phases(s.name, s.title), 8, 7) for s in services]),
     ]
     return dashboard(
@@ -82,6 +83,27 @@ def render(model: Model) -> m.Dashboard | None:
         since="now-6h",
         links=[link("Overview", f"/d/{names.OVERVIEW_UID}", icon="apps")],
     )
+
+
+def _groups(model: Model) -> list[Tile]:
+    """How each provider, region or other group of an objective is: what the service itself sees of them."""
+    return [
+        Tile(
+            f"groups-{slo.service}-{slo.name}",
+            history(
+                f"{slo.title}: by {' and '.join(slo.by)}",
+                "As those see it who call, not as a probe does. Red: more fails than the objective allows, over five minutes. "
+                "One alone is red: go round it.",
+                [Ask(ask.group_fails(slo), " ".join(f"{{{{{label}}}}}" for label in slo.by))],
+                {"0": ("Well", GOOD), "1": ("Fails", BAD)},
+                empty="No events in this range.",
+            ),
+            24,
+            8,
+        )
+        for slo in model.slos
+        if slo.by
+    ]
 
 
 _SHARE = (Step(None, BAD), Step(0.99, WATCH), Step(0.999, GOOD))

@@ -14,6 +14,7 @@ from generator.render.dashboards import ask, overview
 from generator.render.dashboards.style import (
     BAD,
     BLUE,
+    CLOCK,
     GOOD,
     KEEP_TIME,
     NEUTRAL,
@@ -35,8 +36,6 @@ from generator.render.dashboards.style import (
 )
 from generator.units import Duration, percent
 
-# A row's day and time, short.
-CLOCK = "time:MM-DD HH:mm:ss"
 # What counts as slow where the process has no SLA.
 SLOW = Duration(Decimal(1))
 STATUSES = {"success": GOOD, "timeout": WATCH, "error": BAD}
@@ -207,9 +206,9 @@ def _stages(process: ResolvedProcess, runs: ask.Runs) -> list[Tile]:
             Ask(runs.share("failed", "process_version"), instant=True, ref="Failed"),
         ],
         [
-            Column("process_version", "Version", 110),
-            Column("Value #Rate", "A minute", 90, decimals=1),
-            Column("Value #Failed", "Fails", None, "percentunit", 1, limits=FAILED_STEPS),
+            Column("process_version", "Version", 90),
+            Column("Value #Rate", "A minute", 85, decimals=1),
+            Column("Value #Failed", "Fails", 80, "percentunit", 1, limits=FAILED_STEPS),
         ],
         empty="No execution in the last five minutes.",
         sort=[("Fails", True)],
@@ -263,10 +262,11 @@ def executions(
 ) -> Any:
     """Executions that a TraceQL query finds, newest first; each row opens one on the incident page.
 
-    ``here`` is that page's address with what is chosen there already; ``process`` says which process each is of.
+    ``here`` is that page's address with what is chosen there already, up to the next variable. ``process`` says which process
+    each is of.
     """
     company = f"/d/{names.INCIDENT_UID}?var-company=${{__data.fields.Company}}&{KEEP_TIME}"
-    trace = f"{here}&var-trace=${{__data.fields.Trace}}&{KEEP_TIME}"
+    trace = f"{here}var-trace=${{__data.fields.Trace}}&{KEEP_TIME}"
     return rows(
         title,
         description,

@@ -10,30 +10,32 @@ from grafana_foundation_sdk.models.common import GraphDrawStyle
 
 from generator import names
 from generator.model import Model, ResolvedAlert, ResolvedService, ResolvedSlo
-from generator.render.dashboards import ask, overview, own
+from generator.render.dashboards import ask, errors, overview, own
 from generator.render.dashboards.style import (
     BAD,
     BLUE,
     GOOD,
     KEEP_TIME,
     NEUTRAL,
-    PROMETHEUS,
     PURPLE,
     WATCH,
     Ask,
     Choices,
     Column,
+    Mark,
     Section,
     Step,
     Tile,
     dashboard,
     graph,
     grid,
+    heat,
     history,
     line,
     link,
     log_lines,
     traces,
+    who_calls_whom,
 )
 from generator.sli import Latency
 from generator.units import Duration, Threshold, percent, plain
@@ -41,9 +43,10 @@ from generator.units import Duration, Threshold, percent, plain
 # What counts as a slow trace where no latency SLO says.
 SLOW = Duration(Decimal(1))
 # From this many SLOs on, the page opens with one of them instead of all.
-MANY = 12
+MANY = 6
 UNITS = {"number": "short", "percent": "percentunit", "seconds": "s", "bytes": "bytes"}
 FAILED_STEPS = (Step(None, GOOD), Step(0.001, WATCH), Step(0.05, BAD))
+TIMES_STEPS = (Step(None, NEUTRAL), Step(0, GOOD), Step(1.5, WATCH), Step(3, BAD))
 UP_DOWN = {"1": ("Up", GOOD), "0": ("Down", BAD)}
 CHOSEN = ask.Like("$slo")
 _ABSENT = "No such series in this range. Some appear only once something goes wrong; else, was the metric renamed?"
@@ -53,7 +56,7 @@ def render(model: Model, service: ResolvedService) -> m.Dashboard:
     """A service's page. Its variable ``slo`` narrows it to one objective."""
     telemetry = ask.telemetry_name(service)
     uid = names.service_uid(service.name)
-    sections = [_top(model, service)]
+    sections = [_top(model, service), _endpoints(telemetry)]
     if service.processes:
         sections.append(Section("processes", "Processes", [Tile("processes", _processes(service), 24, _rows(service))]))
     if service.slos:
@@ -96,32 +99,11 @@ def _name(slo: ResolvedSlo) -> str:
 
 
 def _annotations(service: ResolvedService, telemetry: str) -> list[m.AnnotationQuery]:
-    def mark(name: str, expr: str, colour: str, title: str, text: str) -> Any:
-        made = Mark(name=name, datasource=PROMETHEUS, enable=True, icon_color=colour, expr=expr)
-        made.title, made.text = title, text
-        return made
-
+    seen = "Version {{service_version}} seen"
     return [
-        mark("Alerts", ask.alert_starts(service.name), BAD, "{{alertname}} fires", "{{severity}} {{slo}}{{probe}}"),
-        mark(
-            "Deployments",
-            ask.new_versions(telemetry),
-            BLUE,
-            "Version {{service_version}} deployed",
-            "New in the last ten minutes.",
-        ),
+        Mark("Alerts", ask.alert_starts(service.name), BAD, "{{alertname}} fires", "{{severity}} {{slo}}{{probe}}"),
+        Mark("New versions", ask.new_versions(telemetry), PURPLE, seen, "New in the last ten minutes."),
     ]
-
-
-class Mark(m.AnnotationQuery):
-    """An annotation from a Prometheus query, with the fields that the SDK's model has no names for."""
-
-    title = ""
-    text = ""
-
-    def to_json(self) -> dict[str, object]:
-        """As the SDK does, with title, text and step."""
-        return {**super().to_json(), "titleFormat": self.title, "textFormat": self.text, "step": "60s"}
 
 
 def _top(model: Model, service: ResolvedService) -> Section:
@@ -129,8 +111,67 @@ def _top(model: Model, service: ResolvedService) -> Section:
     tiles = []
     if service.slos:
         tiles.append(Tile("slos", overview.slo_table(model, service.name), 24, rows))
-    tiles.append(Tile("firing", overview.firing_alerts(model, service.name), 24, 5))
+    tiles.append(
+        Tile("firing", overview.firing_alerts(model, service.name, narrow=bool(service.slos)), 12 if service.slos else 24, 6)
+    )
+    if service.slos:
+        tiles.append(Tile("release", _release(service), 12, 6))
     return Section("top", "", tiles)
+
+
+def _release(service: ResolvedService) -> Any:
+    since, before = ask.release_ratio(service.name), ask.release_ratio(service.name, before=True)
+    return grid(
+        "The newest deployment, beside what was before it",
+        "The share of bad events since it began, and in as much time before it, six hours at most. Many times more: take it "
+        "back. Deployments are recorded by lgtm deploy.",
+        [
+            Ask(since, instant=True, ref="Since"),
+            Ask(before, instant=True, ref="Before"),
+            Ask(f"({since} > 0) / ({before})", instant=True, ref="Times"),
+        ],
+        [
+            Column("slo", "SLO"),
+            Column("Value #Before", "Bad before", 105, "percentunit", 2, empty="no events"),
+            Column("Value #Since", "Bad since", 105, "percentunit", 2, empty="no events"),
+            Column("Value #Times", "Times as many", 140, "suffix:×", 1, limits=TIMES_STEPS),
+            Column("service"),
+        ],
+        empty="No deployment of it is recorded in the last day: lgtm deploy start, finish and fail record them.",
+        sort=[("Times as many", True), ("Bad since", True)],
+    )
+
+
+def _endpoints(telemetry: str) -> Section:
+    table = grid(
+        "Endpoints, worst first",
+        "Of the last five minutes, as the service's spans tell. One endpoint: its code. All of them: the service, or what it "
+        "depends on.",
+        [
+            Ask(f"{ask.endpoint_rate(telemetry)} > 0", instant=True, ref="Rate"),
+            Ask(ask.endpoint_failing(telemetry), instant=True, ref="Failed"),
+            Ask(ask.endpoint_quantile(telemetry, "0.95"), instant=True, ref="Slow"),
+        ],
+        [
+            Column("span_name", "Endpoint"),
+            Column("Value #Rate", "Per second", 115, decimals=2),
+            Column("Value #Failed", "Fails", 80, "percentunit", 1, limits=FAILED_STEPS),
+            Column("Value #Slow", "95% within", 100, "s", 2, empty="no traffic"),
+        ],
+        empty=f"No request reached {telemetry} in the last five minutes, or it does not trace them.",
+        sort=[("Fails", True), ("Per second", True)],
+    )
+    failing = graph(
+        "Requests that fail, by endpoint",
+        "Which began first? The others may only follow it.",
+        [Ask(ask.endpoint_rate(telemetry, failed=True), "{{span_name}}")],
+        empty=f"No request to {telemetry} failed in this range.",
+        unit="suffix:/s",
+        stacked=True,
+        values=False,
+    )
+    tiles = [Tile("table", table, 12, 8), Tile("top-errors", errors.top(telemetry), 12, 8), Tile("failing", failing, 12, 7)]
+    return Section("endpoints", "What fails", [*tiles, Tile("error-rate", _error_rate(telemetry), 12, 7)])
 
 
 def _rows(service: ResolvedService) -> int:
@@ -205,7 +246,7 @@ def _objective(service: ResolvedService) -> Section:
         "Above the dashed line more fails than is promised. Compare with marks of deployments and alerts: what changed then?",
         [
             Ask(ask.error_ratio("1h", service.name, CHOSEN), "Last hour" + groups),
-            Ask(ask.error_ratio("5m", service.name, CHOSEN), "Last 5 min" + groups),
+            Ask(ask.recent_ratio(service.name, CHOSEN), "Last 5 min" + groups),
             Ask(ask.budget(service.name, CHOSEN), "Allowed"),
         ],
         empty="No events in this range: nothing could fail.",
@@ -286,6 +327,15 @@ def _latency(service: ResolvedService) -> Section:
         for _, shown, colour in quantiles:
             line(panel, f"{shown} faster than", colour)
         tiles.append(Tile(slo.name, panel, 12, 8))
+        picture = heat(
+            f"Where requests lie: {slo.title}",
+            "Each row is a bucket; the stronger, the more requests. Two bands are two kinds of request: one is slow. "
+            "A dot is a request; it opens its trace.",
+            Ask(ask.buckets(slo), "{{le}}"),
+            empty="No requests in this range.",
+            unit="ms" if slo.sli.bound() != slo.sli.under.seconds else "s",
+        )
+        tiles.append(Tile(f"heat-{slo.name}", picture, 12, 8))
     return Section("latency", "Latency", tiles)
 
 
@@ -361,7 +411,6 @@ def _evidence(service: ResolvedService, telemetry: str) -> Section:
     limits = [slo.sli.under for slo in service.slos if isinstance(slo.sli, Latency)]
     slow = max(limits, default=SLOW)
     tiles = [
-        Tile("error-rate", _error_rate(telemetry), 24, 5),
         Tile(
             "error-logs",
             log_lines(
@@ -451,7 +500,15 @@ def _neighbours(model: Model, service: ResolvedService, telemetry: str) -> Secti
         empty="No calls between services in the last five minutes.",
         sort=[("Failed", True)],
     )
-    tiles.append(Tile("calls", calls, 12, 8))
+    picture = who_calls_whom(
+        "Who calls whom",
+        "Calls per second, and below the share that fails. Follow the arrows from this service to the last that fails: "
+        "there is the cause.",
+        Ask(ask.arrows(ask.calls(telemetry)), instant=True, ref="Rate"),
+        Ask(ask.arrows(ask.failed_share(telemetry)), instant=True, ref="Failed"),
+        empty="No calls between services in the last five minutes.",
+    )
+    tiles += [Tile("calls", calls, 12, 8), Tile("graph", picture, 12, 8)]
     return Section("neighbours", "Dependencies", tiles)
 
 

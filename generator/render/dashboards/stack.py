@@ -276,10 +276,10 @@ def _room() -> list[Tile]:
         Tile("series", series, 12, 6),
     ]
     for name, query in ask.kept():
-        tiles.append(Tile(f"kept-{name}", _kept(f"{name} are kept", Ask(query, instant=True), "dtdurations"), 3, 6))
-    logs = _kept("Logs are kept", Ask(ask.logs_kept(), "{{retention_hours}} h", instant=True), "short")
+        tiles.append(Tile(f"kept-{name}", _kept(f"{name} kept", Ask(query, instant=True), "dtdurations"), 3, 6))
+    logs = _kept("Logs kept", Ask(ask.logs_kept(), "{{retention_hours}} h", instant=True), "short")
     logs.text_mode(cm.BigValueTextMode.NAME)
-    deleted = _kept("Old logs deleted", Ask(ask.logs_deleted(), instant=True), "dateTimeFromNow")
+    deleted = _kept("Logs deleted", Ask(ask.logs_deleted(), instant=True), "dateTimeFromNow")
     deleted.description("When Loki last looked for logs that are too old. Hours ago: the disk fills; see its log.")
     return [*tiles, Tile("kept-logs", logs, 3, 6), Tile("deleted", deleted, 3, 6)]
 

@@ -15,10 +15,23 @@ from typing import Any, TypeVar
 
 from grafana_foundation_sdk.builders import common as c
 from grafana_foundation_sdk.builders import dashboard as d
-from grafana_foundation_sdk.builders import logs, loki, prometheus, stat, statetimeline, table, tempo, text, timeseries
+from grafana_foundation_sdk.builders import (
+    heatmap,
+    logs,
+    loki,
+    nodegraph,
+    prometheus,
+    stat,
+    statetimeline,
+    table,
+    tempo,
+    text,
+    timeseries,
+)
 from grafana_foundation_sdk.cog.builder import Builder
 from grafana_foundation_sdk.models import common as cm
 from grafana_foundation_sdk.models import dashboard as m
+from grafana_foundation_sdk.models.heatmap import HeatmapColorMode
 from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 from grafana_foundation_sdk.models.statetimeline import Options as StateTimelineOptions
 from grafana_foundation_sdk.models.tempo import SearchTableType
@@ -27,6 +40,8 @@ from grafana_foundation_sdk.models.text import TextMode
 WIDTH = 24
 GOOD, WATCH, BAD, NEUTRAL, PLAIN = "green", "orange", "red", "#8e8e8e", "text"
 BLUE, PURPLE = "blue", "purple"
+# A row's day and time, short.
+CLOCK = "time:MM-DD HH:mm:ss"
 SEVERITY_COLOURS = {"critical": BAD, "warning": WATCH, "info": BLUE}
 
 PROMETHEUS = m.DataSourceRef(type_val="prometheus", uid="prometheus")
@@ -54,6 +69,8 @@ class Ask:
     # Of traces: a row for each span that matches instead of each trace, and how many rows at most.
     spans: bool = False
     limit: int = 20
+    # Of buckets: each is a row of a heat map.
+    heat: bool = False
 
 
 @dataclass(frozen=True)
@@ -97,15 +114,18 @@ def panel_id(*keys: str) -> int:
 # --- panels -------------------------------------------------------------------------------------------------------
 
 
-def _targets(panel: P, asks: Sequence[Ask], *, as_table: bool = False) -> P:
+def with_queries(panel: P, asks: Sequence[Ask], *, as_table: bool = False) -> P:
+    """The panel with its queries, and with the data source that they share."""
     for index, ask in enumerate(asks):
         ref = ask.ref or chr(ord("A") + index % 26) + ("" if index < 26 else str(index // 26))
         target: Any
         if ask.source == "prometheus":
             target = prometheus.Dataquery().datasource(PROMETHEUS).expr(ask.expr).ref_id(ref)
             target = target.instant() if ask.instant else target.range()
-            if as_table:
+            if as_table and ask.instant:
                 target = target.format(PromQueryFormat.TABLE)
+            elif ask.heat:
+                target = target.format(PromQueryFormat.HEATMAP)
             if ask.legend:
                 target = target.legend_format(ask.legend)
             if ask.exemplars:
@@ -163,7 +183,7 @@ def graph(
 
     ``stacked`` puts series on top of each other, ``bars`` draws each step on its own.
     """
-    panel = _targets(_base(timeseries.Panel(), title, description, empty), asks)
+    panel = with_queries(_base(timeseries.Panel(), title, description, empty), asks)
     panel.unit(unit).line_width(2).fill_opacity(fill).show_points(cm.VisibilityMode.NEVER)
     panel.tooltip(c.VizTooltipOptions().mode(cm.TooltipDisplayMode.MULTI).sort(cm.SortOrder.DESCENDING))
     legend = c.VizLegendOptions().display_mode(cm.LegendDisplayMode.LIST).placement(cm.LegendPlacement.BOTTOM)
@@ -211,7 +231,7 @@ def tile_number(
     decimals: int = 0,
 ) -> stat.Panel:
     """One number, or the word that ``words`` gives for it with its colour."""
-    panel = _targets(_base(stat.Panel(), title, description, empty), [ask])
+    panel = with_queries(_base(stat.Panel(), title, description, empty), [ask])
     panel.color_mode(cm.BigValueColorMode.BACKGROUND_SOLID).graph_mode(cm.BigValueGraphMode.NONE)
     panel.text_mode(cm.BigValueTextMode.VALUE).decimals(decimals).thresholds(steps(*limits))
     panel.unit(unit).mappings([mapping(words)] if words else [])
@@ -262,8 +282,7 @@ def grid(
 
     ``sort`` names columns by title, each with whether the largest comes first.
     """
-    panel = _targets(_base(table.Panel(), title, description, empty), asks, as_table=True)
-    panel.datasource(PROMETHEUS)
+    panel = with_queries(_base(table.Panel(), title, description, empty), asks, as_table=True)
     if len(asks) > 1:
         panel.with_transformation(m.DataTransformerConfig(id_val="merge", options={}))
     organize = {
@@ -320,14 +339,20 @@ def rows(
     sort: Sequence[tuple[str, bool]] = (),
 ) -> table.Panel:
     """A table of a single query to Loki or Tempo, with ``columns`` in order and no others."""
-    panel = _targets(_base(table.Panel(), title, description, empty), [ask])
+    panel = with_queries(_base(table.Panel(), title, description, empty), [ask])
     if ask.source == "loki" and not ask.instant:
         # Each line, with what is known of it as fields.
         # By other names than the data source's own fields have, for those would come twice.
         paths = [{"path": column.name, "alias": column.title} for column in columns if column.name.islower()]
         labels = {"source": "labels", "format": "json", "replace": False, "keepTime": False, "jsonPaths": paths}
         panel.with_transformation(m.DataTransformerConfig(id_val="extractFields", options=labels))
-        columns = [replace(column, name=column.title) if column.name.islower() else column for column in columns]
+        # “Not Found” is what Grafana writes where a line has no such field.
+        columns = [
+            replace(column, name=column.title, words={"Not Found": (column.empty or "–", NEUTRAL)})
+            if column.name.islower()
+            else column
+            for column in columns
+        ]
     organize = {
         "includeByName": {column.name: True for column in columns},
         "indexByName": {column.name: index for index, column in enumerate(columns)},
@@ -345,7 +370,7 @@ def rows(
 def one_trace(title: str, description: str, ask: Ask) -> AnyPanel:
     """The spans of one trace under each other, as long as they took."""
     # The SDK has no builder for it.
-    return _targets(d.Panel().type("traces").title(title).description(description), [ask])
+    return with_queries(d.Panel().type("traces").title(title).description(description), [ask])
 
 
 def prose(html: str, *, title: str = "", description: str = "") -> text.Panel:
@@ -363,13 +388,13 @@ def log_lines(title: str, description: str, ask: Ask) -> logs.Panel:
 
     Grafana's logs panel cannot say why it is empty: put a graph of the same lines above it.
     """
-    panel = _targets(_base(logs.Panel(), title, description), [ask])
+    panel = with_queries(_base(logs.Panel(), title, description), [ask])
     return panel.show_time(True).wrap_log_message(True).enable_log_details(True).sort_order(cm.LogsSortOrder.DESCENDING)
 
 
 def traces(title: str, description: str, ask: Ask, *, empty: str) -> table.Panel:
     """Traces that a TraceQL query finds; each row opens one."""
-    panel = _targets(_base(table.Panel(), title, description, empty), [ask])
+    panel = with_queries(_base(table.Panel(), title, description, empty), [ask])
     for name, width in (("traceID", 120), ("startTime", 125), ("traceService", 110), ("traceDuration", 90)):
         panel.override_by_name(name, [m.DynamicConfigValue(id_val="custom.width", value=width)])
     panel.override_by_name("startTime", [m.DynamicConfigValue(id_val="unit", value="dateTimeFromNow")])
@@ -380,7 +405,7 @@ def history(
     title: str, description: str, asks: Sequence[Ask], words: Mapping[str, tuple[str, str]], *, empty: str
 ) -> statetimeline.Panel:
     """Words over time, one line for each series: what follows itself is one bar with its word in it."""
-    panel = _targets(_base(statetimeline.Panel(), title, description, empty), asks)
+    panel = with_queries(_base(statetimeline.Panel(), title, description, empty), asks)
     panel.mappings([mapping(words)]).color_scheme(d.FieldColor().mode(m.FieldColorModeId.FIXED).fixed_color(NEUTRAL))
     panel.show_value(cm.VisibilityMode.AUTO).merge_values(True).row_height(0.8).fill_opacity(80).line_width(0)
     panel.legend(c.VizLegendOptions().show_legend(False))
@@ -391,7 +416,45 @@ def history(
     return panel
 
 
+def heat(title: str, description: str, ask: Ask, *, empty: str, unit: str) -> heatmap.Panel:
+    """How many values fell into each bucket over time; an exemplar is a dot that opens its trace."""
+    panel = with_queries(_base(heatmap.Panel(), title, description, empty), [replace(ask, heat=True, exemplars=True)])
+    panel.calculate(False).show_legend().cell_gap(1).filter_values(heatmap.FilterValueRange().le(1e-9))
+    panel.y_axis(heatmap.YAxisConfig().unit(unit).axis_placement(cm.AxisPlacement.LEFT))
+    colours = heatmap.HeatmapColorOptions().mode(HeatmapColorMode.SCHEME).scheme("Blues").exponent(0.5).steps(32).reverse(False)
+    return panel.color(colours).exemplars_color("orange").unit("suffix:/s").decimals(2)
+
+
+def who_calls_whom(title: str, description: str, rate: Ask, failed: Ask, *, empty: str) -> nodegraph.Panel:
+    """Circles and arrows from the labels ``id``, ``source`` and ``target``: calls per second, and the share that fails."""
+    panel = with_queries(_base(nodegraph.Panel(), title, description, empty), [rate, failed], as_table=True)
+    panel.with_transformation(m.DataTransformerConfig(id_val="merge", options={}))
+    renamed = {f"Value #{rate.ref}": "mainstat", f"Value #{failed.ref}": "secondarystat"}
+    options = {"excludeByName": {"Time": True}, "renameByName": renamed}
+    panel.with_transformation(m.DataTransformerConfig(id_val="organize", options=options))
+    for name, unit, decimals in (("mainstat", "suffix:/s", 1), ("secondarystat", "percentunit", 1)):
+        properties = [m.DynamicConfigValue(id_val="unit", value=unit), m.DynamicConfigValue(id_val="decimals", value=decimals)]
+        panel.override_by_name(name, properties)
+    return panel
+
+
 # --- dashboards ---------------------------------------------------------------------------------------------------
+
+
+class Mark(m.AnnotationQuery):
+    """Marks on every graph from a Prometheus query, with the fields that the SDK's model has no names for."""
+
+    def __init__(
+        self, name: str, expr: str, colour: str, title: str, text: str, *, at_value: bool = False, shown: bool = True
+    ) -> None:
+        """``at_value``: the query's value is the time of the mark, in milliseconds. Not ``shown``: until it is switched on."""
+        super().__init__(name=name, datasource=PROMETHEUS, enable=shown, icon_color=colour, expr=expr)
+        self.title, self.text, self.at_value = title, text, at_value
+
+    def to_json(self) -> dict[str, object]:
+        """As the SDK does, with title, text and step."""
+        more = {"titleFormat": self.title, "textFormat": self.text, "step": "60s"}
+        return {**super().to_json(), **more, **({"useValueForTime": True} if self.at_value else {})}
 
 
 def link(title: str, url: str, *, tooltip: str = "", icon: str = "external link") -> d.DashboardLink:
@@ -553,6 +616,29 @@ class Choices:
             all_value=self.every,
             hide=m.VariableHide.HIDE_VARIABLE if self.hidden else m.VariableHide.DONT_HIDE,
             allow_custom_value=False,
+        )
+
+
+@dataclass(frozen=True)
+class Looked:
+    """A hidden variable that is what a PromQL query of one value answers, asked again when the time range changes."""
+
+    name: str
+    expr: str
+    default: str
+
+    def model(self) -> m.VariableModel:
+        """As Grafana has it."""
+        return m.VariableModel(
+            type_val=m.VariableType.QUERY,
+            name=self.name,
+            datasource=PROMETHEUS,
+            query={"query": f"query_result({self.expr})", "refId": self.name},
+            # What it is given: labels, value, time.
+            regex=r"/\} (\S+) /",
+            refresh=m.VariableRefresh.ON_TIME_RANGE_CHANGED,
+            current=m.VariableOption(selected=True, text=self.default, value=self.default),
+            hide=m.VariableHide.HIDE_VARIABLE,
         )
 
 
