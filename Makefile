@@ -1,7 +1,7 @@
 # Each target makes the Python environment first, which takes no time when it is there.
 LGTM := .venv/bin/lgtm
 .DEFAULT_GOAL := help
-.PHONY: help up down logs status doctor render apply demo test bench chaos lint destroy setup setup-dev
+.PHONY: help up down logs status doctor render apply plan verify demo test bench chaos lint destroy setup setup-dev
 
 help: ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,6 +26,12 @@ render: setup ## Write rules, dashboards, routes and probes from slos.yaml
 
 apply: setup ## Bring slos.yaml into force, or say why not
 	@$(LGTM) apply
+
+plan: setup ## What an edit of slos.yaml means, before it is applied (exit code 2: it changes something)
+	@$(LGTM) plan
+
+verify: setup ## Is what runs what slos.yaml says, and does it work?
+	@$(LGTM) verify
 
 demo: setup ## Start the demo service, whose failures can be switched on
 	@$(LGTM) demo start

@@ -157,9 +157,14 @@ def missing(wanted: Mapping[str, set[str]], found: Mapping[tuple[str, str], int]
 def test_every_panel_answers_well_and_broken(watched: Watched, capsys: pytest.CaptureFixture[str]) -> None:
     """On a stack that has run for some minutes."""
     servers = Servers(watched)
-    # Of each service something is measured; an SLO without events has no ratio.
-    unmeasured = "count by (service) (slo:error_budget:ratio) unless on (service) slo:error_ratio:1h"
-    until("burn rates", 180, lambda: watched.prometheus("slo:error_ratio:1h") and not watched.prometheus(unmeasured))
+    services = {"council-api", "database", "observability"}
+
+    def measured() -> bool:
+        rows = watched.prometheus("slo:error_ratio:1h and slo:error_budget_remaining:ratio")
+        found = {row["metric"]["service"] for row in rows}
+        return found == services and any(row["metric"]["slo"] == "availability" for row in rows)
+
+    until("burn rates", 180, measured)
     well = servers.panels(watched, {})
     told("well", well)
     assert not missing(WELL, well)
