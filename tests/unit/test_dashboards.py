@@ -281,7 +281,7 @@ def test_alert_panels_show_the_alerts_own_threshold(
 def test_burn_rate_lines_have_the_factors_of_the_alerts(by_uid: Mapping[str, Any], model: Model) -> None:
     drawn = {q.expr for q in dashboards.queries(by_uid["service-shop"]) if q.panel == "Burn rates, against their alerts"}
     shop = next(s for s in model.services if s.name == "shop")
-    budget = 'slo:error_budget:ratio{service="shop",slo=~".+",policy="standard"'
+    budget = 'max by (service, slo) (slo:error_budget:ratio{service="shop",slo=~".+",policy="standard"'
     for slo in shop.slos:
         for conditions in slo.burn.values():
             for condition in conditions:

@@ -60,13 +60,17 @@ def remaining(**labels: str) -> str:
 def worst_remaining(**labels: str) -> str:
     """The share of the budget that is left, by SLO: that of its worst group."""
     # What was renamed or removed lingers for a while: only what is promised now counts.
-    promised = names.ERROR_BUDGET + where(**labels)
-    return f"min by (service, slo) ({remaining(**labels)} and on (service, slo) {promised})"
+    return f"min by (service, slo) ({remaining(**labels)} and on (service, slo) {names.ERROR_BUDGET}{where(**labels)})"
+
+
+def one_budget(**labels: str) -> str:
+    """The budget of each SLO, once: after a restart the one from before a change lingers beside it for five minutes."""
+    return f"max by (service, slo) ({names.ERROR_BUDGET}{where(**labels)})"
 
 
 def burn_rate(window: Duration | str = "1h", **labels: str) -> str:
     """How many times faster than allowed the budget is spent, by SLO and group."""
-    budget = names.ERROR_BUDGET + where(**labels)
+    budget = one_budget(**labels)
     return f"{names.error_ratio(window)}{where(**labels)} / on (service, slo) group_left () {budget}"
 
 
@@ -80,7 +84,7 @@ def lasts(windows: Iterable[Duration], **labels: str) -> str:
     parts = []
     for window in sorted(set(windows)):
         rate = f"{names.error_ratio('1h')}{where(**labels)} / on (service, slo) group_left () "
-        rate += names.ERROR_BUDGET + where(**labels, window=str(window))
+        rate += one_budget(**labels, window=str(window))
         left = f"({remaining(**labels)} > 0) * {plain(window.seconds)}"
         parts.append(f"{left} / ({rate} > 1)")
     return f"min by (service, slo) ({' or '.join(parts)})"
@@ -97,8 +101,8 @@ def state(**labels: str) -> str:
         f"{EXHAUSTED} * {exhausted}",
         f"{HEALTHY} * group by (service, slo) ({names.TOTAL_RATE}{where(**labels)})",
     ]
-    promised = f"group by (service, slo) ({names.ERROR_BUDGET}{where(**labels)})"
-    return f"({' or '.join(parts)}) and {promised} or {promised}"
+    known = f"group by (service, slo) ({names.ERROR_BUDGET}{where(**labels)})"
+    return f"({' or '.join(parts)}) and {known} or {known}"
 
 
 def count(expr: str) -> str:
@@ -180,7 +184,7 @@ def spent_per_step(slo_window: Duration, service: str, slo: str) -> str:
     labels = where(service=service, slo=slo)
     errors = f"sum by (service, slo) (sum_over_time({names.ERRORS_SLOW}{labels}[$__interval]))"
     total = f"(sum by (service, slo) (sum_over_time({names.TOTAL_SLOW}{labels}[{slo_window}] @ end())) > 0)"
-    budget = names.ERROR_BUDGET + where(service=service, slo=slo, window=str(slo_window))
+    budget = one_budget(service=service, slo=slo, window=str(slo_window))
     began = f"({_END} - time() < {plain(slo_window.seconds)})"
     history = f"scalar({_END}) - min by (service, slo) ({names.HISTORY_START}{labels} @ end())"
     known = f"clamp_max(({history}) / {plain(slo_window.seconds)}, 1)"
@@ -207,12 +211,12 @@ def recent_ratio(service: str, slo: str) -> str:
 
 def budget(service: str, slo: str) -> str:
     """The share of events that may be bad."""
-    return f"max by (service, slo) ({names.ERROR_BUDGET}{where(service=service, slo=slo)})"
+    return one_budget(service=service, slo=slo)
 
 
 def left_by_policy(service: str, slo: str, policy: str) -> str:
     """What is left of the budgets of a policy: the query of the alerts on exhaustion and on a freeze."""
-    chosen = names.ERROR_BUDGET + where(service=service, slo=slo, policy=policy)
+    chosen = one_budget(service=service, slo=slo, policy=policy)
     return f"{names.BUDGET_REMAINING}{where(service=service, slo=slo)} * on (service, slo) group_left () ({chosen} > bool 0)"
 
 
@@ -220,7 +224,7 @@ def nearness(service: str, slo: str, policy: str, slo_window: Duration, conditio
     """How near a burn-rate condition is to holding: above 1 in both of its windows is above 1 here."""
     labels = where(service=service, slo=slo)
     long, short = (names.error_ratio(w) + labels for w in (condition.long, condition.short))
-    limit = names.ERROR_BUDGET + where(service=service, slo=slo, policy=policy, window=str(slo_window))
+    limit = one_budget(service=service, slo=slo, policy=policy, window=str(slo_window))
     factor = plain(condition.factor.quantize(Decimal("1e-9")))
     return f"(({long} <= {short}) or {short}) / on (service, slo) group_left () ({factor} * {limit})"
 
