@@ -38,7 +38,7 @@ demo: setup ## Start the demo service, whose failures can be switched on
 
 test: lint ## Check style and types, then run every test, on real servers too (some: make test T=tests/unit)
 	@$(LGTM) pull
-	@.venv/bin/pytest -m "" -n 3 --dist loadfile $(or $(T),tests/stack tests/rules tests/unit)
+	@.venv/bin/pytest -m "" -n 3 --dist loadfile --no-loadscope-reorder $(or $(T),tests/stack tests/rules tests/unit)
 
 bench: setup-dev ## Measure the rules beside Sloth's (half an hour), and write docs/benchmarks.md
 	@.venv/bin/python -m bench --write
