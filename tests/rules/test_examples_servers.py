@@ -247,8 +247,8 @@ def test_messages_say_what_to_do(server: Alertmanager) -> None:
                 "fingerprint": f"{i}",
                 "labels": {"alertname": "A", "severity": "critical", "service": "shop", "owner": "team-a"},
                 "annotations": {"summary": f"Shop: pay{i} fails for 5% of events", "description": "Promised is 99.9% <over>.",
-                                "budget_left": "41%", "deployment": "2.4.0 succeeded 7m ago", "runbook_url": "http://g/r",
-                                "dashboard_url": "http://g/d"},
+                                "budget_left": "41%", "deployment": "2.4.0 succeeded 7m ago", "runbook_url": "http://g/r?from=now-6h&to=now",
+                                "dashboard_url": "http://g/d?from=now-6h&to=now"},
             }
             for i in range(2)
         ],
@@ -265,5 +265,7 @@ def test_messages_say_what_to_do(server: Alertmanager) -> None:
         if template == "lgtm.title":
             assert said.strip() == "CRITICAL: 2 alerts, the first: Shop: pay0 fails for 5% of events"
             continue
-        for part in ("pay0", "pay1", "Promised is 99.9%", "41%", "2.4.0 succeeded", "http://g/r", "http://g/d"):
+        # Six hours before it began, whenever it is read.
+        since = f"?from={int(dt.datetime(2026, 11, 21, 4, tzinfo=dt.UTC).timestamp() * 1000)}"
+        for part in ("pay0", "pay1", "Promised is 99.9%", "41%", "2.4.0 succeeded", f"http://g/r{since}", f"http://g/d{since}"):
             assert part in said, (template, part, said)
