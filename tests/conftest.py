@@ -6,6 +6,7 @@ import signal
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from generator import images
 from generator.project import Project
@@ -14,6 +15,10 @@ ROOT = Path(__file__).resolve().parents[1]
 
 # Started in the background, a shell has us ignore Ctrl-C, and so would every child that a test interrupts on purpose.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# How long an example takes to make says more about the machine than about the test.
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")
 
 
 @pytest.fixture(scope="session")
