@@ -53,6 +53,7 @@ _TIMEOUT = 4.0
 _ASKERS = 10
 # Of a group's interval that its evaluation takes: then it is late as soon as anything else is slow.
 _SLOW_EVALUATION, _LATE_EVALUATION = 0.5, 0.9
+_JOBS_BEGIN = 15.0  # seconds after its start; the scrape manager takes new jobs every 5
 _PROBE_SLOW = 0.8  # of the probe's timeout
 _SKEW_WARN, _SKEW_FAIL = 2.0, 30.0  # seconds
 # https://prometheus.io/docs/prometheus/latest/storage: one to two bytes a sample.
@@ -331,6 +332,11 @@ def _config_blackbox(look: _Look) -> Iterator[Check]:
 def _config_scrapes(look: _Look) -> Iterator[Check]:
     wanted = {job["job_name"]: (name, job) for name, job in _jobs_by_file(look.wanted["prometheus"])}
     present = set(look.prometheus.scrape_pools())
+    up = time.time() + look.runtime()["skew"] - _moment(look.runtime()["startTime"])
+    if wanted.keys() - present and up < _JOBS_BEGIN:
+        text = f"Prometheus has run for {_seconds(up)}: it begins its scrape jobs some seconds after its start"
+        yield Check("config", "scrape jobs", "skipped", text)
+        return
     configs = look.every({j: functools.partial(_scrape_pool, look, j) for j in sorted(wanted.keys() & present)})
     for job, (file, config) in wanted.items():
         name = f"scrape job {job}"
