@@ -275,8 +275,9 @@ class _Apply:
                 if load:
                     with self.step("check"):
                         self.check(load, changed)
-                elif any(self.secrets.values()):
-                    # One that was replaced under its name changes no configuration.
+                else:
+                    # One that was replaced under its name changes no configuration, and neither does one that a run which
+                    # was killed after its switch did not come to take back.
                     with self.step("secrets"):
                         self.compare_secrets()
                 self.signals.check()

@@ -11,9 +11,11 @@ import pytest
 from copies import Stack, Watched, lgtm
 
 from bench.copies import ROOT, copy_of_repository
+from generator import apply, rendered
 from generator import stack as servers
 from generator.errors import LgtmError
 from generator.project import DEFAULTS, Project
+from generator.render import Artifact
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
@@ -60,6 +62,22 @@ def stack(make_project: Callable[..., Project]) -> Stack:
     project = make_project()
     said: list[str] = []
     return Stack(project, servers.up(project, said.append), said)
+
+
+@pytest.fixture(scope="module")
+def project(stack: Stack) -> Iterator[Project]:
+    """The shared stack's project, for tests that apply what they like: its own configuration is in force again at the end."""
+    project = stack.project
+    # For a user's own rules; git keeps no empty directory.
+    (project.root / "prometheus" / "rules").mkdir(exist_ok=True)
+    before = [
+        Artifact(path.relative_to(project.root).as_posix(), path.read_text(encoding="utf-8"))
+        for server in rendered.TREES
+        for path in (project.root / server / rendered.GENERATED).rglob("*")
+        if path.is_file()
+    ]
+    yield project
+    apply.apply(project, before, {"alertmanager": {}}, lambda line: None)
 
 
 @pytest.fixture(scope="session")

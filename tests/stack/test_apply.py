@@ -20,9 +20,10 @@ from typing import Any
 import docker
 import pytest
 from click.testing import CliRunner, Result
-from copies import LGTM, Stack
+from copies import LGTM
 
 from generator import apply, history, model, render, rendered, rollout, servers, targets
+from generator import secrets as secret_files
 from generator import stack as stacks
 from generator.cli import cli
 from generator.errors import LgtmError
@@ -101,22 +102,6 @@ def settled(project: Project) -> None:
     """Nothing of a run is left beside what it produced."""
     assert list(project.root.glob("*/.generated.*")) == []
     assert not (project.root / ".lgtm" / "apply.journal").exists()
-
-
-@pytest.fixture(scope="module")
-def project(stack: Stack) -> Iterator[Project]:
-    """The shared stack's project, with its own configuration in force again at the end."""
-    project = stack.project
-    # For a user's own rules; git keeps no empty directory.
-    (project.root / "prometheus" / "rules").mkdir(exist_ok=True)
-    before = [
-        Artifact(path.relative_to(project.root).as_posix(), path.read_text(encoding="utf-8"))
-        for server in rendered.TREES
-        for path in (project.root / server / rendered.GENERATED).rglob("*")
-        if path.is_file()
-    ]
-    yield project
-    apply.apply(project, before, {"alertmanager": {}}, quiet)
 
 
 @pytest.fixture
@@ -377,6 +362,15 @@ def test_a_secret_that_was_replaced_is_handed_over_though_nothing_else_changed(
     assert (result.changed, result.reloaded) == ((), ())
     assert "alertmanager was handed its secrets anew." in result.notes
     apply.apply(shop, tree(), {"alertmanager": {}}, quiet)
+
+
+def test_a_secret_that_a_killed_run_left_behind_is_taken_back_though_nothing_else_changed(
+    shop: Project, client: docker.DockerClient
+) -> None:
+    secret_files.sync(shop, "alertmanager", {"slack_url": b"https://left"})
+    result = apply.apply(shop, tree(), {"alertmanager": {}}, quiet)
+    assert secrets_of(client, shop, "alertmanager")["slack_url"] == b""
+    assert (result.changed, result.reloaded) == ((), ())
 
 
 def test_the_old_secret_stays_until_the_new_configuration_is_in_force(shop: Project, client: docker.DockerClient) -> None:

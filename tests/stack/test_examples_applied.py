@@ -4,33 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from copies import Stack
 
-from generator import apply, model, render, rendered, servers
+from generator import apply, model, render, servers
 from generator.project import Project
-from generator.render import Artifact
 
 EXAMPLES = sorted(p for p in (Path(__file__).parents[2] / "examples").glob("*.yaml"))
-
-
-@pytest.fixture(scope="module")
-def project(stack: Stack) -> Iterator[Project]:
-    """The shared stack's project, with its own configuration in force again at the end."""
-    project = stack.project
-    (project.root / "prometheus" / "rules").mkdir(exist_ok=True)
-    before = [
-        Artifact(path.relative_to(project.root).as_posix(), path.read_text(encoding="utf-8"))
-        for server in rendered.TREES
-        for path in (project.root / server / rendered.GENERATED).rglob("*")
-        if path.is_file()
-    ]
-    yield project
-    apply.apply(project, before, {"alertmanager": {}}, lambda line: None)
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda p: p.stem)
