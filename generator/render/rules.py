@@ -49,7 +49,7 @@ FRESH_REACH = SLOW_STEP * 2
 # Every standard window, recorded for dashboards even where no alert of the service reads it.
 DASHBOARD_WINDOWS = (HOUR, DAY)
 
-# The alert's value is the error ratio over the long window.
+# What an alert's own query found: for a burn rate the share of bad events, for a budget what is left of it.
 _SHARE = "{{ $value | humanizePercentage }}"
 
 Rule = dict[str, Any]
@@ -352,8 +352,10 @@ def _condition(service: ResolvedService, window: BurnWindow, budget: str, minimu
     selector = _selector(service)
     # The factor is exact: 14.4, never 14.399999. Metadata joins here, so that routes can match owner and tier.
     limit = f"on (service, slo) group_left (owner, tier) ({plain(window.factor.quantize(Decimal('1e-9')))} * {budget})"
+    # It fires by the ratio that takes what was not lived through for good, and says the share of what there was.
+    seen = f"ignoring (owner, tier) group_left () {_lived(service, window.long)}"
     lines = [
-        f"{names.error_ratio(window.long)}{selector} > {limit}",
+        f"({names.error_ratio(window.long)}{selector} > {limit}) / {seen}",
         f"and {names.error_ratio(window.short)}{selector} > {limit}",
     ]
     if minimum:

@@ -299,10 +299,10 @@ def test_a_server_that_is_down_is_named_and_nothing_changes(shop: Project, clien
     assert budget_in_force(shop) == "vector(0.04)"
 
 
-def eventually(what: Callable[[], Any], seconds: float = 30) -> None:
+def eventually(what: Callable[[], Any], seconds: float = 30, why: Callable[[], str] = str) -> None:
     deadline = time.monotonic() + seconds
     while not what():
-        assert time.monotonic() < deadline
+        assert time.monotonic() < deadline, why()
         time.sleep(0.2)
 
 
@@ -611,6 +611,7 @@ def versions(paths: dict[str, Path]) -> dict[str, dict[str, dict[str, bytes]]]:
 def whole(project: Project, known: dict[str, dict[str, dict[str, bytes]]]) -> dict[str, str]:
     """Which version each server has in force, once a reload that was under way is over; fails where it is a mixture."""
     in_force: dict[str, str] = {}
+    why: dict[str, str] = {}
     for server in ("prometheus", "alertmanager", "blackbox", "loki"):
         target = targets.TARGETS[server](project)
 
@@ -618,9 +619,10 @@ def whole(project: Project, known: dict[str, dict[str, dict[str, bytes]]]) -> di
             good, _ = target.state()
             found = [name for name, trees in known.items() if target.pending(trees[server]) is None]
             in_force[server] = " or ".join(found)
+            why[server] = f"{server}: {good=}, " + "; ".join(f"not {name}: {target.pending(known[name][server])}" for name in known)
             return good and bool(found)
 
-        eventually(look, 15)
+        eventually(look, 15, lambda: why[server])
         assert stacks.is_ready(project, server)[0]
         # Also what it would find if it started again just now.
         assert files_of(project, server) in [trees[server] for trees in known.values()]
