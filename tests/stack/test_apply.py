@@ -299,7 +299,7 @@ def test_a_server_that_is_down_is_named_and_nothing_changes(shop: Project, clien
     assert budget_in_force(shop) == "vector(0.04)"
 
 
-def eventually(what: Callable[[], Any], seconds: float = 30, why: Callable[[], str] = str) -> None:
+def eventually(what: Callable[[], Any], seconds: float = 30, why: Callable[[], object] = str) -> None:
     deadline = time.monotonic() + seconds
     while not what():
         assert time.monotonic() < deadline, why()
@@ -611,18 +611,18 @@ def versions(paths: dict[str, Path]) -> dict[str, dict[str, dict[str, bytes]]]:
 def whole(project: Project, known: dict[str, dict[str, dict[str, bytes]]]) -> dict[str, str]:
     """Which version each server has in force, once a reload that was under way is over; fails where it is a mixture."""
     in_force: dict[str, str] = {}
-    why: dict[str, str] = {}
+    why: list[str] = []
     for server in ("prometheus", "alertmanager", "blackbox", "loki"):
         target = targets.TARGETS[server](project)
 
         def look(server: str = server, target: targets.Target = target) -> bool:
             good, _ = target.state()
-            found = [name for name, trees in known.items() if target.pending(trees[server]) is None]
-            in_force[server] = " or ".join(found)
-            why[server] = f"{server}: {good=}, " + "; ".join(f"not {name}: {target.pending(known[name][server])}" for name in known)
-            return good and bool(found)
+            differs = {name: target.pending(trees[server]) for name, trees in known.items()}
+            in_force[server] = " or ".join(name for name in known if differs[name] is None)
+            why[:] = [f"{server}: {good=}, {differs}"]
+            return good and bool(in_force[server])
 
-        eventually(look, 15, lambda: why[server])
+        eventually(look, 15, why.copy)
         assert stacks.is_ready(project, server)[0]
         # Also what it would find if it started again just now.
         assert files_of(project, server) in [trees[server] for trees in known.values()]
