@@ -12,6 +12,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -406,11 +407,29 @@ def compose(project: Project, *words: str, environment: Mapping[str, str] | None
         _end(process)
         raise
     if process.returncode != 0:
-        raise StackError(
-            f"`docker compose {' '.join(words[:2])}` failed: {_tail(errors, 4)}",
-            "Run `lgtm doctor` to see what is wrong.",
-        )
+        raise StackError(f"`docker compose {' '.join(words[:2])}` failed: {compose_failure(errors)}", compose_cure(errors))
     return output
+
+
+def compose_failure(errors: str) -> str:
+    """What Docker itself says in Compose's output, or the last lines where it says nothing.
+
+    Compose does several things at once: the first failure cancels the others, whose "context canceled" hides it.
+    """
+    own = dict.fromkeys(line.strip() for line in re.findall(r"Error response from daemon: ([^\n;]+)", errors))
+    return "; ".join(own) or _tail(errors, 4)
+
+
+def compose_cure(errors: str) -> str:
+    """What to do about a failure of Compose."""
+    if "non-overlapping IPv4 address pool" in errors:
+        return (
+            "Docker has no range of addresses left for another network. `docker network ls` shows them, `docker network prune`"
+            " deletes those that nothing uses; default-address-pools in /etc/docker/daemon.json gives it more."
+        )
+    if "no space left on device" in errors:
+        return "The disk is full. `docker system df` shows what Docker keeps; `docker system prune` deletes what nothing uses."
+    return "Run `lgtm doctor` to see what is wrong."
 
 
 def _compose_process(
@@ -628,14 +647,15 @@ def _holder(port: int) -> str | None:
     return None
 
 
-def get_images(project: Project, report: Report) -> dict[str, str]:
+def get_images(project: Project, report: Report, *, again: bool = True) -> dict[str, str]:
     """Have the images of the wanted servers here, without starting anything; may take half an hour where they are built.
 
-    Returns the optional servers whose image could not be had, with the reason. Raises LgtmError.
+    Returns the optional servers whose image could not be had, with the reason. Unless ``again``, one that could not be had
+    last time is not asked for. Raises LgtmError.
     """
     ensure_docker(report)
     with contextlib.closing(engine()) as client:
-        return _have_images(project, wanted(project), client, report, again=True)
+        return _have_images(project, wanted(project), client, report, again=again)
 
 
 def _have_images(

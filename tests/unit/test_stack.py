@@ -25,7 +25,7 @@ def project(place: Path, **settings: str) -> Project:
 
 def test_every_image_is_pinned_and_from_the_registry_setting() -> None:
     services = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]
-    assert set(services) == {*stack.READY, "node-exporter"}
+    assert set(services) == {*stack.READY, "node-exporter", "alertmanager-peer"}
     for name, service in services.items():
         prefix, _, rest = service["image"].partition("}/")
         assert prefix == "${REGISTRY:-docker.io", name
@@ -77,6 +77,22 @@ def test_an_unusable_compose_file_is_an_error_with_a_cure(tmp_path: Path) -> Non
     (tmp_path / "compose.yaml").write_text("services: {loki: {}}")
     with pytest.raises(stack.StackError, match="cannot be used"):
         stack.servers(project(tmp_path))
+
+
+def test_of_a_failure_of_compose_docker_s_own_words_are_told_once_with_a_cure() -> None:
+    # What Compose 2 wrote on a machine without a free range of addresses.
+    pool = "could not find an available, non-overlapping IPv4 address pool among the defaults to assign to the network"
+    said = (
+        " Network nx_x Creating \n Network nx_y Creating \n"
+        f" Network nx_x Error Error response from daemon: {pool}\n"
+        f' Network nx_y Error error during connect: Post "http://%2Fvar%2Frun%2Fdocker.sock/v1.41/networks/create": '
+        f"failed to create network nx_x: Error response from daemon: {pool}\n"
+        f"failed to create network nx_x: Error response from daemon: {pool} \n"
+    )
+    assert stack.compose_failure(said) == pool
+    assert "docker network prune" in stack.compose_cure(said)
+    assert stack.compose_failure(" one \ntwo\n") == "one; two"
+    assert "lgtm doctor" in stack.compose_cure("one\ntwo\n")
 
 
 @pytest.mark.parametrize(
