@@ -14,6 +14,7 @@ import math
 import os
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import threading
@@ -50,6 +51,10 @@ START = 120.0
 
 class DrillError(LgtmError):
     """A drill that cannot be held, or that cannot be brought to its end."""
+
+
+class UnhealedError(DrillError):
+    """What was broken could not be healed."""
 
 
 class Pager(Protocol):
@@ -91,7 +96,9 @@ class Step:
 
 @dataclass
 class Outcome:
-    """A drill as it is recorded. ``state`` is ``running`` until it has been healed; times are ISO 8601 in UTC.
+    """A drill as it is recorded; times are ISO 8601 in UTC.
+
+    ``state`` is ``running`` until it has been healed, then ``done``, ``interrupted``, ``failed`` or ``not healed``.
 
     ``notifications`` has for each receiver how many came about the alert (``firing``, ``resolved``: known of the demo's
     pager) and how many Alertmanager delivered and failed to deliver to it meanwhile, whatever they were about.
@@ -107,6 +114,11 @@ class Outcome:
     steps: list[Step] = field(default_factory=list)
     notifications: dict[str, dict[str, int]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+
+    @property
+    def broken(self) -> bool:
+        """Whether what it broke may still be so."""
+        return self.state in ("running", "not healed")
 
     @property
     def passed(self) -> bool:
@@ -175,9 +187,8 @@ def promise_of_alert(model: Model, service: ResolvedService, alert: ResolvedAler
 def command(words: str, seconds: float = COMMAND_SECONDS) -> None:
     """Run a command without a shell, apart from this terminal's Ctrl-C. Raises DrillError when it fails or takes longer."""
     try:
-        arguments = shlex.split(words)
         process = subprocess.Popen(
-            arguments,
+            _arguments(words),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -185,8 +196,8 @@ def command(words: str, seconds: float = COMMAND_SECONDS) -> None:
             errors="replace",
             start_new_session=True,
         )
-    except (OSError, ValueError, IndexError) as error:
-        raise DrillError(f"`{words}` cannot be run: {error}.", "It is run without a shell; for one: bash -c '…'") from None
+    except (OSError, ValueError) as error:
+        raise DrillError(f"`{words}` cannot be run: {error}.", _NO_SHELL) from None
     try:
         said, _ = process.communicate(timeout=seconds)
     except subprocess.TimeoutExpired:
@@ -203,20 +214,44 @@ def command(words: str, seconds: float = COMMAND_SECONDS) -> None:
         raise DrillError(f"`{words}` ended with {process.returncode}: {last}", "Try it by hand.")
 
 
+_NO_SHELL = "It is run without a shell; for one: bash -c '…'"
+
+
+def _arguments(words: str) -> list[str]:
+    """A command's program and arguments. Raises DrillError when there is no such program."""
+    try:
+        arguments = shlex.split(words)
+    except ValueError as error:
+        raise DrillError(f"`{words}` cannot be run: {error}.", _NO_SHELL) from None
+    if not arguments or shutil.which(arguments[0]) is None:
+        what = f"there is no program {arguments[0]}" if arguments else "it is empty"
+        raise DrillError(f"`{words}` cannot be run: {what}.", _NO_SHELL)
+    return arguments
+
+
 def commands(break_: str, heal: str, seconds: float = COMMAND_SECONDS) -> Breakage:
-    """Break and heal by commands of the user's."""
+    """Break and heal by commands of the user's. Raises DrillError when one of them cannot be run: nothing is broken yet."""
+    for words in (break_, heal):
+        _arguments(words)
     return Breakage(break_, heal, lambda: command(break_, seconds), lambda: command(heal, seconds))
 
 
 @contextlib.contextmanager
 def _healed(breakage: Breakage, report: Report) -> Iterator[Callable[[], float]]:
-    """Break it; yields what heals it and returns when. At the end it is healed in any case, once."""
+    """Break it; yields what heals it and returns when. At the end it is healed in any case, once.
+
+    Raises UnhealedError when that fails.
+    """
     done: list[float] = []
 
     def heal() -> float:
         if not done:
             with _undisturbed(report):
-                breakage.heal()
+                try:
+                    breakage.heal()
+                except LgtmError as error:
+                    text = f"It was not healed, and may still be broken: {error.message}"
+                    raise UnhealedError(text, f"Heal it: {breakage.healed_by}") from error
                 done.append(time.time())
         return done[0]
 
@@ -224,7 +259,11 @@ def _healed(breakage: Breakage, report: Report) -> Iterator[Callable[[], float]]
         try:
             breakage.break_()
             yield heal
-        except BaseException:
+        except UnhealedError:
+            raise  # a second try would be no other
+        except BaseException as error:
+            if isinstance(error, LgtmError):
+                report(error.message)
             report(f"healing: {breakage.healed_by}")
             heal()
             raise
@@ -289,10 +328,14 @@ class Watch:
     def _ours(self, labels: Mapping[str, str]) -> bool:
         return self.labels.items() <= labels.items()
 
+    def active(self) -> set[str]:
+        """The states that the alert has in Prometheus for one series or another: ``pending``, ``firing``, or none."""
+        alerts = self._prometheus.json("/api/v1/alerts")["data"]["alerts"]
+        return {alert["state"] for alert in alerts if self._ours(alert["labels"])}
+
     def firing(self) -> bool:
         """Whether the alert fires in Prometheus."""
-        alerts = self._prometheus.json("/api/v1/alerts")["data"]["alerts"]
-        return any(alert["state"] == "firing" and self._ours(alert["labels"]) for alert in alerts)
+        return "firing" in self.active()
 
     def value(self, query: str) -> float | None:
         """The first value of an instant query."""
@@ -329,15 +372,17 @@ class Watch:
                     out.append({"arrived": arrived, "receiver": receiver, "status": alert["status"]})
         return out
 
-    def reached(self, status: str, before: Mapping[str, tuple[int, int]], receivers: set[str]) -> float | bool:
+    def reached(self, status: str, since: float, before: Mapping[str, tuple[int, int]], receivers: set[str]) -> float | bool:
         """When the first (the last, of ``resolved``) page with this status came; without a pager, whether a counter has risen.
+
+        Pages from before the Unix time ``since`` are about something else: an alert may have other series.
 
         ``before`` are the counters to compare with; receivers that Alertmanager names for the alert are added to
         ``receivers``. A counter does not say what it counted, so it is asked only where no pager shows the page itself.
         """
         receivers.update(r["name"] for held in self.held() for r in held["receivers"])
         if self.pager is not None:
-            times: list[float] = [page["arrived"] for page in self.told(status)]
+            times: list[float] = [page["arrived"] for page in self.told(status) if page["arrived"] >= since]
             return (min if status == "firing" else max)(times, default=False)
         now = self.counters()
         return any(_delivered(now, receiver) > _delivered(before, receiver) for receiver in receivers)
@@ -370,7 +415,7 @@ class _Clock:
             with contextlib.suppress(servers.UnreachableError, servers.AnswerError):
                 found = look()
             if found:
-                seconds = round((time.time() if found is True else float(found)) - since, 1)
+                seconds = round(max(0.0, (time.time() if found is True else float(found)) - since), 1)
                 break
             if time.time() - said >= 15:
                 said = time.time()
@@ -418,8 +463,10 @@ def of_alert(
         labels = {"alertname": alert.name, "service": service.name}
         promised = promise_of_alert(model, service, alert)
     watch = Watch(project, labels, pager)
-    if watch.firing():
-        raise DrillError(f"The alert of {target} fires already.", "Mend that first; a drill begins when all is well.")
+    if states := watch.active():
+        # One that is pending for something else would be taken for the drill's.
+        how = "fires already" if "firing" in states else "is pending: its condition holds already"
+        raise DrillError(f"The alert of {target} {how}.", "Mend that first; a drill begins when all is well.")
     if slo is not None and watch.value(f"{names.TOTAL_RATE}{{service={_quoted(service)},slo={_quoted(slo)}}}") is None:
         raise DrillError(
             f"Nothing is measured of {target}.", "Is the service up, and is it scraped? `lgtm verify` looks at all of that."
@@ -436,11 +483,12 @@ def of_alert(
             _explain(watch, outcome)
             notify = None if promised.detect is None else promised.detect + promised.wait + DELIVERY
             receivers: set[str] = set()
-            clock.wait("a receiver is told", broken, notify, lambda: watch.reached("firing", at_alertmanager, receivers))
+            clock.wait("a receiver is told", broken, notify, lambda: watch.reached("firing", 0.0, at_alertmanager, receivers))
             holding: set[tuple[Duration, Duration]] = set()
             if slo is not None:
                 _note_conditions(watch, slo, holding)
             report(f"healing: {breakage.healed_by}")
+            mending = time.time()
             healed = heal()
 
         def over() -> bool:
@@ -460,7 +508,7 @@ def of_alert(
                 "its end is told",
                 healed,
                 longest + promised.interval,
-                lambda: watch.reached("resolved", at_end, receivers),
+                lambda: watch.reached("resolved", mending, at_end, receivers),
             )
         _count(watch, outcome, before, receivers)
         return outcome
@@ -612,7 +660,7 @@ def of_receiver(
                 "somebody else is told",
                 broken,
                 detect + float(routing.wait.seconds) + DELIVERY,
-                lambda: watch.reached("firing", at_alertmanager, receivers),
+                lambda: watch.reached("firing", 0.0, at_alertmanager, receivers),
             )
             report(f"healing: {both.healed_by}")
             healed = mend()
@@ -733,7 +781,7 @@ def recorded(project: Project, target: str, labels: Mapping[str, str], breakage:
         outcome.state = "interrupted"
         raise
     except LgtmError as error:
-        outcome.state = "failed"
+        outcome.state = "not healed" if isinstance(error, UnhealedError) else "failed"
         outcome.notes.append(error.message)
         raise
     finally:

@@ -114,7 +114,7 @@ def _runbooks(found: object) -> Iterator[Runbook]:
     elif isinstance(found, tuple | list):
         for value in found:
             yield from _runbooks(value)
-    elif hasattr(found, "__dataclass_fields__") and type(found).__module__ == model.__name__:
+    elif hasattr(found, "__dataclass_fields__") and type(found).__module__ == model.Model.__module__:
         for one in fields(found):  # type: ignore[arg-type]
             yield from _runbooks(getattr(found, one.name))
 

@@ -1,4 +1,4 @@
-"""The file format: pydantic models that check each value by itself. What needs two places at once is model.py's."""
+"""The file format: pydantic models that check each value by itself. What needs two places at once is for the model."""
 
 from __future__ import annotations
 

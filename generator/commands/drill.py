@@ -200,10 +200,9 @@ def list_(state: State, as_json: bool) -> None:
     console = terminal()
     Console(width=max(120, console.width), highlight=False).print(table)
     for one in found:
-        if one.state == "running":
-            console.print(
-                f"{one.target} of {one.begun} has no end: it may still be broken. Heal it: {one.healed_by}", markup=False
-            )
+        if one.broken:
+            why = "was not healed" if one.state == "not healed" else "has no end"
+            console.print(f"{one.target} of {one.begun} {why}: it may still be broken. Heal it: {one.healed_by}", markup=False)
 
 
 def _verdict(one: drills.Outcome) -> str:

@@ -16,7 +16,9 @@ from generator import verify as verification
 from generator.console import State, escaped, load_spec, read_spec, report, secrets_for, terminal
 from generator.errors import LgtmError
 from generator.units import Duration
-from generator.verify import KINDS, LEVELS, Check
+from generator.verify import KINDS, telemetry
+from generator.verify.check import LEVELS, Check
+from generator.verify.look import SILENT
 
 _COLOURS = {"ok": "green", "warn": "yellow", "fail": "red", "skipped": "dim"}
 _MANY = 6
@@ -81,7 +83,7 @@ def verify(
     else:
         _print(checks, seconds, everything)
     if push:
-        verification.push(state.project, checks, endpoint=endpoint)
+        telemetry.push(state.project, checks, endpoint=endpoint)
     if verification.failed(checks):
         sys.exit(1)
 
@@ -130,7 +132,7 @@ def _watch(
             before = _print_changes(checks, before)
         if push:
             try:
-                verification.push(state.project, checks, endpoint=endpoint)
+                telemetry.push(state.project, checks, endpoint=endpoint)
             except LgtmError as error:
                 report(error.message)
         time.sleep(max(1.0, every - (time.monotonic() - began)))
@@ -142,7 +144,8 @@ def _turn(state: State, only: Sequence[str], quick: bool, repair: bool) -> tuple
     result = model.load(files, shown, retention=state.retention, variables=state.variables)
     if result.model is None:
         faults = f"{len(result.errors)} error{'' if len(result.errors) == 1 else 's'}"
-        return [Check("files", shown[0], "fail", f"it has {faults}", "Run `lgtm validate`.")], 0.0, []
+        unseen = [Check(kind, kind, "skipped", f"{shown[0]} has {faults}") for kind in KINDS]
+        return [Check("files", shown[0], "fail", f"it has {faults}", "Run `lgtm validate`."), *unseen], 0.0, []
     checks, seconds = _look(state, result.model, only, quick)
     repaired: list[str] = []
     if repair and _repairable(checks):
@@ -227,16 +230,28 @@ def _shortened(checks: Sequence[Check], everything: bool) -> Iterator[tuple[Chec
 
 
 def _print_changes(checks: Sequence[Check], before: dict[tuple[str, str], Check] | None) -> dict[tuple[str, str], Check]:
-    """A line for each check that is worse or better than at the last turn; at the first, for each that is not ok."""
+    """A line for each check that is worse or better than at the last turn; at the first, for each that is not ok.
+
+    What could not be looked at is neither: it is as it was.
+    """
     console = terminal()
+    levels = {(check.kind, check.name): check.level for check in checks}
+    # A server that is silent hides the single checks, and stands there itself.
+    unseen = {c.kind for c in checks if c.level == "skipped" and (c.name == c.kind or c.text.startswith(SILENT))}
     now = {(check.kind, check.name): check for check in checks if check.level in ("fail", "warn")}
     stamp = time.strftime("%H:%M:%S")
     for key, check in now.items():
         if before is None or key not in before or before[key].level != check.level:
             console.print(f"{stamp} {_line(check)}")
-    for (kind, name), check in (before or {}).items():
-        if (kind, name) not in now:
-            console.print(f"{stamp} [green]ok     [/] [bold]{kind}[/] {escaped(name)}: it was: {escaped(check.text)}")
+    for key, check in (before or {}).items():
+        if key in now:
+            continue
+        if levels.get(key, "skipped" if check.kind in unseen else "ok") == "skipped":
+            now[key] = check
+        else:
+            console.print(
+                f"{stamp} [green]ok     [/] [bold]{check.kind}[/] {escaped(check.name)}: it was: {escaped(check.text)}"
+            )
     if before is None:
         console.print(f"{stamp} looking: {_summary(checks)}", markup=False)
     return now

@@ -9,7 +9,7 @@ import socket
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import yaml
@@ -18,7 +18,7 @@ from generator import burn, names, servers, stack
 from generator.errors import LgtmError
 from generator.model import Model, alert_labels
 from generator.project import Project
-from generator.promtool import IDLE, PLACE, Look, Promtool, PromtoolError, parse, put
+from generator.promtool import IDLE, PLACE, Look, Promtool, PromtoolError, put
 from generator.proof import routes, rules
 from generator.proof.result import Failure, Findings, Proof, Row
 from generator.render import Artifact
@@ -186,23 +186,16 @@ def prove(
     def concerns(alert: routes.Known) -> bool:
         return only is None or all_routes or alert.labels["service"] in only or alert.subject in only
 
-    found, routing = Findings(), _Routing()
+    found, routing = Findings(), routes.Routing()
     if "routes" in parts:
-        _prove_routes(made, model, artifacts, found, routing, concerns, report)
+        routing = _prove_routes(made, model, artifacts, found, concerns, report)
     if "rules" in parts:
         _prove_rules(made, list(rules.jobs(model, artifacts, wanted, found)), found, report)
     table = _table(model, found, routing.reached, wanted)
-    return Proof(table, tuple(found.failures), tuple(routing.facts), tuple(routing.tests))
+    return Proof(table, tuple(found.failures), routing.facts, routing.tests)
 
 
 # --- the routes ------------------------------------------------------------------------------------------------------
-
-
-@dataclass
-class _Routing:
-    reached: dict[tuple[str, str], routes.Reach] = field(default_factory=dict)
-    facts: list[str] = field(default_factory=list)
-    tests: list[tuple[str, bool]] = field(default_factory=list)
 
 
 def _prove_routes(
@@ -210,30 +203,27 @@ def _prove_routes(
     model: Model,
     artifacts: Sequence[Artifact],
     found: Findings,
-    routing: _Routing,
     concerns: Callable[[routes.Known], bool],
     report: Report,
-) -> None:
+) -> routes.Routing:
     """Have a real Alertmanager route every alert, and compare."""
     try:
         configuration = routes.configuration_of(artifacts)
     except (yaml.YAMLError, KeyError, TypeError, ValueError) as error:
         found.fail("routes", "all", "routing", [f"{routes.CONFIG} cannot be read: {error}"], ("routing",))
-        return
+        return routes.Routing()
     if configuration is None:
         found.fail("routes", "all", "routing", [f"{routes.CONFIG} was not rendered"], ("routing",))
-        return
+        return routes.Routing()
     alerts = routes.known_alerts(model)
     try:
         with made.alertmanager(configuration.text) as ask:
             routed = routes.ask_all(ask, configuration, routes.Expected(model), alerts, lambda: time.sleep(0.05))
     except routes.RefusedError as error:
         found.fail("routes", "all", "routing", [f"Alertmanager must take the configuration, and says: {error}"], ("routing",))
-        return
+        return routes.Routing()
     report(f"routes: {len(alerts)} alerts by Alertmanager, {len(routed.tried)} pairs of them on each other")
-    routing.facts += routes.outages(model, configuration, routed, alerts)
-    routing.tests += routes.check_tests(model, configuration, routed, alerts, found, concerns)
-    routing.reached = routes.check(model, configuration, routed, alerts, found, concerns)
+    return routes.check(model, configuration, routed, alerts, found, concerns)
 
 
 # --- the rules -------------------------------------------------------------------------------------------------------
@@ -283,14 +273,13 @@ def _run(promtool: Promtool, jobs: Sequence[rules.Job]) -> dict[str, list[Look] 
         files[name] = job.rules
         files[f"test{index}.yaml"] = _yaml({"rule_files": [name], **job.test})
         tests.append(f"test{index}.yaml")
-    directory = promtool.put(files)
     try:
-        looks = parse(promtool.run("test", "rules", *(f"{directory}/{t}" for t in tests))[1])
+        looks = promtool.looks(files, tests)
     except PromtoolError as error:
         if len(jobs) > 1:
             # One of them cannot be run; which, is seen when each is run by itself.
             return {name: said for job in jobs for name, said in _run(promtool, [job]).items()}
-        return {jobs[0].name: error.message.replace(f"{directory}/", "")}
+        return {jobs[0].name: error.message}
     by_test: dict[str, list[Look]] = {job.name: [] for job in jobs}
     for look in looks:
         what, _, named = look.what.partition(rules.NAMED)

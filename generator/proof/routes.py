@@ -370,6 +370,15 @@ class Reach:
     times: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class Routing:
+    """What came of it: whom each alert reaches, the file's tests by name and whether each holds, and facts in words."""
+
+    reached: Mapping[tuple[str, str], Reach] = field(default_factory=dict)
+    tests: tuple[tuple[str, bool], ...] = ()
+    facts: tuple[str, ...] = ()
+
+
 def check(
     model: Model,
     configuration: Configuration,
@@ -377,30 +386,36 @@ def check(
     alerts: Sequence[Known],
     found: Findings,
     wanted: Callable[[Known], bool],
-) -> dict[tuple[str, str], Reach]:
-    """Compare what Alertmanager did with what the file says, for the alerts that are ``wanted``."""
+) -> Routing:
+    """Compare what Alertmanager did with what the file says, and with its ``tests:``, for the alerts that are ``wanted``."""
     expected = Expected(model)
-    moments = times.moments(model)
+    concerned = [alert for alert in alerts if wanted(alert)]
+    tests = tuple(_check_tests(model, configuration, routed, alerts, concerned, found))
+    reached = _check_routes(expected, configuration, routed, concerned, found)
+    _check_inhibitions(expected, routed, alerts, concerned, found)
+    _check_root(model, configuration, found)
+    _check_receivers(model, configuration, found)
+    return Routing(reached, tests, tuple(_outages(expected, configuration, routed, alerts)))
+
+
+def _check_routes(
+    expected: Expected, configuration: Configuration, routed: Routed, concerned: Sequence[Known], found: Findings
+) -> dict[tuple[str, str], Reach]:
+    moments = times.moments(expected.model)
     reached: dict[tuple[str, str], Reach] = {}
     known: dict[tuple[object, ...], tuple[list[str], Path_, Reach]] = {}
-    for alert in alerts:
-        if not wanted(alert):
-            continue
+    for alert in concerned:
         nodes = routed.nodes.get(alert.key, ())
         like = (nodes, expected.like(alert))
         if like not in known:
-            known[like] = _compared(model, configuration, expected, alert, nodes, moments)
+            known[like] = _compared(configuration, expected, alert, nodes, moments)
         messages, path, reach = known[like]
         found.fail("routes", alert.name, alert.subject, messages, path)
         reached[alert.subject, f"{alert.name} {alert.severity}"] = reach
-    _check_inhibitions(expected, routed, alerts, found, wanted)
-    _check_root(model, configuration, found)
-    _check_receivers(model, configuration, found)
     return reached
 
 
 def _compared(
-    model: Model,
     configuration: Configuration,
     expected: Expected,
     alert: Known,
@@ -416,7 +431,7 @@ def _compared(
         at.setdefault(got, moment)
         if want != got:
             path = place if not messages else path
-            when = f"on {times.said(moment, model.timezone)}" if len(moments) > 2 else "at any time"
+            when = f"on {times.said(moment, expected.model.timezone)}" if len(moments) > 2 else "at any time"
             messages.append(f"{when} it must reach {_people(want)}, and reaches {_people(got)}")
     steps = [sorted(told, key=lambda s: s[0]) for told in at]
     first = min((wait for told in steps for wait, _ in told), default=0.0)
@@ -426,7 +441,7 @@ def _compared(
     )
     words: tuple[str, ...] = ()
     if len(at) > 1:
-        words = tuple(f"{times.said(moment, model.timezone)}: {_people(told)}" for told, moment in at.items())
+        words = tuple(f"{times.said(moment, expected.model.timezone)}: {_people(told)}" for told, moment in at.items())
     return messages, path, Reach(tuple(now), tuple(later), words)
 
 
@@ -440,18 +455,17 @@ def _people(told: frozenset[Told]) -> str:
     )
 
 
-def check_tests(
+def _check_tests(
     model: Model,
     configuration: Configuration,
     routed: Routed,
     alerts: Sequence[Known],
+    concerned: Sequence[Known],
     found: Findings,
-    wanted: Callable[[Known], bool],
-) -> list[tuple[str, bool]]:
+) -> Iterator[tuple[str, bool]]:
     """Hold what Alertmanager did against the expectations under ``tests:``; each by name, and whether it is so."""
-    results = []
     for index, test in enumerate(model.tests):
-        mine = [a for a in alerts if test.is_about(a.labels) and wanted(a)]
+        mine = [alert for alert in concerned if test.is_about(alert.labels)]
         if not mine:
             continue
         messages = []
@@ -477,8 +491,7 @@ def check_tests(
             ):
                 messages.append(f"an outage of {test.inhibited_by} must keep it back, and does not")
         found.fail(f"test {test.name!r}", test.alert, mine[0].subject, list(dict.fromkeys(messages)), ("tests", index))
-        results.append((test.name, not messages))
-    return results
+        yield test.name, not messages
 
 
 def _moments_of(model: Model, test: ResolvedTest) -> list[dt.datetime]:
@@ -494,7 +507,7 @@ def _moments_of(model: Model, test: ResolvedTest) -> list[dt.datetime]:
 
 
 def _check_inhibitions(
-    expected: Expected, routed: Routed, alerts: Sequence[Known], found: Findings, wanted: Callable[[Known], bool]
+    expected: Expected, routed: Routed, alerts: Sequence[Known], concerned: Sequence[Known], found: Findings
 ) -> None:
     by_key = {a.key: a for a in alerts}
     wrong: dict[Key, list[str]] = defaultdict(list)
@@ -506,9 +519,8 @@ def _check_inhibitions(
                 wrong[target].append(f"{_named(s)} must keep it back, and does not")
             elif got and not want:
                 wrong[target].append(f"{_named(s)} keeps it back, and must not")
-    for alert in alerts:
-        if wanted(alert):
-            found.fail("inhibition", alert.name, alert.subject, sorted(wrong.get(alert.key, ())), alert.path)
+    for alert in concerned:
+        found.fail("inhibition", alert.name, alert.subject, sorted(wrong.get(alert.key, ())), alert.path)
 
 
 def _named(alert: Known) -> str:
@@ -573,14 +585,12 @@ def _texts(block: Any) -> Iterator[str]:
         yield str(block)
 
 
-def outages(model: Model, configuration: Configuration, routed: Routed, alerts: Sequence[Known]) -> list[str]:
+def _outages(expected: Expected, configuration: Configuration, routed: Routed, alerts: Sequence[Known]) -> Iterator[str]:
     """What an outage of each service that others depend on makes: alerts, those that are kept back, notifications."""
-    facts = []
-    expected = Expected(model)
     at_once = min((node.wait for node in configuration.nodes), default=0.0)
     wait = max(at_once, configuration.nodes[0].wait)
     burning = {names.burn_alert("critical"), names.burn_alert("warning"), names.ALERT_PROBE}
-    for service in model.services:
+    for service in expected.model.services:
         below = expected.downstream(service.name)
         if not below:
             continue
@@ -597,12 +607,11 @@ def outages(model: Model, configuration: Configuration, routed: Routed, alerts: 
         }
         people = sorted({n for index, _ in sent for n in configuration.members(configuration.nodes[index].receiver)})
         if firing:
-            facts.append(
+            yield (
                 f"An outage of {service.name} fires up to {len(firing)} alerts, here and in "
                 f"{', '.join(sorted(below))}; {len(kept)} are kept back, and {len(sent)} "
                 f"notification{'s go' if len(sent) != 1 else ' goes'} to {', '.join(people) or 'nobody'}."
             )
-    return facts
 
 
 def configuration_of(artifacts: Sequence[Artifact]) -> Configuration | None:

@@ -276,7 +276,7 @@ def queries(pages: list[dict[str, Any]]) -> list[dashboards.Query]:
             for name in ("availability", "latency", "live", "silent", "PoolSaturated"):
                 found += dashboards.queries(page, {"alert": name})
         else:
-            boxes = {"company", "process", "request", "trace", "service", "kind", "place", "deployed"}
+            boxes = {"company", "process", "request", "trace", "service", "kind", "place", "deployed", "environment"}
             assert all(variable["name"] in {"slo", "alert"} | boxes for variable in variables)
             found += dashboards.queries(page)
     return [query for query in found if query.datasource == "prometheus"]

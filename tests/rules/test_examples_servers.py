@@ -18,7 +18,7 @@ import yaml
 from docker.models.containers import Container
 
 from bench.replay import Promtool, load
-from generator import images, model, render
+from generator import model, render, stack
 from generator.model import Model
 from generator.project import Project
 from generator.receivers import SECTIONS
@@ -61,7 +61,11 @@ class Alertmanager:
 
     def check(self, config: str) -> tuple[int, str]:
         self.put({**TEMPLATES, "checked.yml": config})
-        code, output = self.container.exec_run(["/bin/amtool", "check-config", "/etc/alertmanager/checked.yml"])
+        # An old Docker sometimes loses what a short command has printed; amtool always prints something.
+        for _ in range(5):
+            code, output = self.container.exec_run(["/bin/amtool", "check-config", "/etc/alertmanager/checked.yml"])
+            if output:
+                break
         return code, output.decode()
 
     def use(self, config: str) -> None:
@@ -96,11 +100,7 @@ class Alertmanager:
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[Alertmanager]:
-    registry = Project.load(ROOT).settings["REGISTRY"]
-    line = next(x for x in (ROOT / "compose.yaml").read_text().splitlines() if "image:" in x and "/prom/alertmanager:" in x)
-    path = line.partition("}/")[2].strip()
-    found = images.ensure([f"{registry}/{path}"], ROOT, lambda line: None, registry=registry)
+def server(project: Project) -> Iterator[Alertmanager]:
     client = docker.from_env()
     command = [
         "--config.file=/etc/alertmanager/alertmanager.yml",
@@ -109,7 +109,11 @@ def server() -> Iterator[Alertmanager]:
         "--log.level=error",
     ]
     container = client.containers.create(
-        f"{found.registry}/{path}", command, user="0", ports={"9093/tcp": ("127.0.0.1", None)}, labels={"lgtm.test": "amtool"}
+        stack.image(project, "alertmanager"),
+        command,
+        user="0",
+        ports={"9093/tcp": ("127.0.0.1", None)},
+        labels={"lgtm.test": "amtool"},
     )
     try:
         first = archive({"alertmanager/alertmanager.yml": "route: {receiver: a}\nreceivers: [{name: a}]\n"})

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,16 +13,10 @@ from bench.replay import load
 from generator import cli, model, render, stack
 from generator.project import Project
 from generator.proof import Proof, prove
-from generator.proof.proving import LABEL, Tools, tools
+from generator.proof.proving import LABEL, Tools
 
 ROOT = Path(__file__).resolve().parents[2]
 FILES = [ROOT / "slos.yaml", *sorted((ROOT / "examples").glob("*.yaml"))]
-
-
-@pytest.fixture(scope="module")
-def made(prometheus_image: str) -> Iterator[Tools]:
-    with tools(Project.load(ROOT)) as kept:
-        yield kept
 
 
 def proof_of(text: str, made: Tools, *only: str) -> Proof:

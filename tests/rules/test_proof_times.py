@@ -5,16 +5,13 @@ from __future__ import annotations
 import datetime as dt
 import random
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import pytest
 import yaml
 
-from generator.project import Project
 from generator.proof import times
-from generator.proof.proving import Tools, tools
+from generator.proof.proving import Tools
 from generator.schedule import WEEKDAYS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -31,12 +28,6 @@ ZONES = [
     "Africa/Cairo",
     "Pacific/Chatham",
 ]
-
-
-@pytest.fixture(scope="module")
-def made(prometheus_image: str) -> Iterator[Tools]:
-    with tools(Project.load(ROOT)) as kept:
-        yield kept
 
 
 def some(chance: random.Random, now: dt.datetime) -> dict[str, Any]:

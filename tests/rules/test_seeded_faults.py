@@ -21,7 +21,7 @@ from generator import render
 from generator.model import Model
 from generator.project import Project
 from generator.proof import Proof, prove
-from generator.proof.proving import Tools, tools
+from generator.proof.proving import Tools
 from generator.render import Artifact
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -386,12 +386,6 @@ def spec() -> Model:
 @pytest.fixture(scope="module")
 def artifacts(spec: Model) -> list[Artifact]:
     return [a for a in render.everything(spec) if a.path.startswith(("prometheus/", "alertmanager/"))]
-
-
-@pytest.fixture(scope="module")
-def made(prometheus_image: str) -> Iterator[Tools]:
-    with tools(Project.load(ROOT)) as kept:
-        yield kept
 
 
 @pytest.fixture(scope="module")

@@ -154,6 +154,27 @@ def test_it_is_healed_when_breaking_fails_half_way(tmp_path: Path) -> None:
     assert log.read_text() == "healed"
 
 
+@pytest.mark.parametrize("words", ["no-such-command", "", "echo 'a"])
+def test_a_command_that_cannot_heal_is_refused_before_anything_is_broken(words: str) -> None:
+    with pytest.raises(drill.DrillError, match="cannot be run"):
+        drill.commands("true", words)
+
+
+def test_what_could_not_be_healed_is_told_and_kept(project: Project) -> None:
+    said: list[str] = []
+    breakage = drill.commands("bash -c 'echo half way; exit 3'", "false")
+    with (
+        pytest.raises(drill.UnhealedError, match="may still be broken: `false` ended with 1") as raised,
+        drill.recorded(project, "shop/up", {}, breakage),
+        drill._healed(breakage, said.append),
+    ):
+        pytest.fail("it goes on although breaking failed")
+    assert raised.value.hint == "Heal it: false"
+    assert said == ["`bash -c 'echo half way; exit 3'` ended with 3: half way", "healing: false"]
+    code, listed = lgtm(project, "list")
+    assert code == 0 and "was not healed: it may still be broken. Heal it: false" in listed
+
+
 def test_a_record_is_there_before_the_end(project: Project, tmp_path: Path) -> None:
     breakage = note(tmp_path / "log", "healed")
     with drill.recorded(project, "shop/up", {"alertname": "A"}, breakage) as outcome:

@@ -20,7 +20,8 @@ from generator.cli import cli
 from generator.commands import verify as command
 from generator.project import DEFAULTS, Project
 from generator.units import Duration
-from generator.verify import Check
+from generator.verify import alerting, drift, machine, metrics, reach, rules, telemetry, words
+from generator.verify.check import LEVELS, Check
 
 ROOT = Path(__file__).parents[2]
 BOUNDS = ["0.005", "0.1", "0.2", "0.3", "1.0", "5.0", "+Inf"]
@@ -46,7 +47,7 @@ BOUNDS = ["0.005", "0.1", "0.2", "0.3", "1.0", "5.0", "+Inf"]
     ],
 )
 def test_the_nearest_buckets_are_named(bound: str, bounds: list[str], problem: str | None) -> None:
-    assert verify.bucket_problem(Decimal(bound), bounds) == problem
+    assert metrics.bucket_problem(Decimal(bound), bounds) == problem
 
 
 # --- Rules -------------------------------------------------------------------------------------------------------------------
@@ -64,13 +65,13 @@ def test_the_nearest_buckets_are_named(bound: str, bounds: list[str], problem: s
     ],
 )
 def test_a_group_in_time(took: float, ago: float, missed: int, level: str, words: str) -> None:
-    check = verify.evaluated("shop:slo", 30, took, 1e9, 1e9 - ago, missed)
+    check = rules.evaluated("shop:slo", 30, took, 1e9, 1e9 - ago, missed)
     assert (check.level, check.text[: len(words)]) == (level, words)
     assert bool(check.cure) == (level != "ok")
 
 
 def test_a_group_that_has_not_run_yet_is_not_judged() -> None:
-    check = verify.evaluated("shop:slo", 300, 0, 1e9, 0, 0)
+    check = rules.evaluated("shop:slo", 300, 0, 1e9, 0, 0)
     assert (check.level, check.text) == ("skipped", "not evaluated yet: it runs every 5 min")
 
 
@@ -84,7 +85,7 @@ def test_a_group_that_has_not_run_yet_is_not_judged() -> None:
     ],
 )
 def test_times_as_servers_print_them(text: str, seconds: float) -> None:
-    assert verify._moment(text) == pytest.approx(seconds, abs=1e-5)
+    assert words.moment(text) == pytest.approx(seconds, abs=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -96,7 +97,7 @@ def test_times_as_servers_print_them(text: str, seconds: float) -> None:
     ],
 )
 def test_the_first_change_of_a_file_in_words(diff: str, said: str) -> None:
-    assert verify._first_change(diff) == said
+    assert drift.first_change(diff) == said
 
 
 def test_the_series_of_an_error_are_left_out() -> None:
@@ -104,11 +105,11 @@ def test_the_series_of_an_error_are_left_out() -> None:
         "found duplicate series for the match group {} on the right hand-side of the operation: "
         '[{__name__="up", instance="a:1"}, {__name__="up", instance="b[1]"}];many-to-many matching not allowed: matching labels'
     )
-    assert verify.evaluation_error(said) == (
+    assert rules.evaluation_error(said) == (
         "found duplicate series for the match group {} on the right hand-side of the operation; "
         "many-to-many matching not allowed: matching labels"
     )
-    assert verify.evaluation_error("query timed out") == "query timed out"
+    assert rules.evaluation_error("query timed out") == "query timed out"
 
 
 # --- Targets -----------------------------------------------------------------------------------------------------------------
@@ -127,7 +128,7 @@ def test_the_series_of_an_error_are_left_out() -> None:
     ],
 )
 def test_each_reason_of_a_failed_scrape_has_a_cure(error: str, words: str) -> None:
-    assert words in verify.scrape_cure(error, "http://a:1/metrics")
+    assert words in reach.scrape_cure(error, "http://a:1/metrics")
 
 
 # --- Receivers ---------------------------------------------------------------------------------------------------------------
@@ -136,7 +137,7 @@ NOW = 10_000.0
 
 
 def outcome(requests: Mapping[float, float], failed: Mapping[float, float], **reasons: float) -> Check:
-    return verify.notified("chat", "slack", requests, failed, reasons, NOW)
+    return alerting.notified("chat", "slack", requests, failed, reasons, NOW)
 
 
 def test_nothing_sent_yet_is_a_state_of_its_own() -> None:
@@ -223,37 +224,37 @@ def seen(*versions: str, id_: str = "order", job: str = "shop") -> dict[tuple[st
         (seen("2.1.0", job="other"), seen("2.1.0", job="other"), "fail", "it is seen from other, not from shop"),
     ],
 )
-def test_a_registered_process(shop: model.Model, now: verify.Seen, day: verify.Seen, level: str, words: str) -> None:
-    check = verify.registered(shop.services[0].processes[0], "shop", now, day)
+def test_a_registered_process(shop: model.Model, now: metrics.Seen, day: metrics.Seen, level: str, words: str) -> None:
+    check = metrics.registered(shop.services[0].processes[0], "shop", now, day)
     assert (check.kind, check.name, check.level, check.text) == ("processes", "shop/order", level, words)
 
 
 def test_a_process_that_is_nearly_named_as_one_that_is_seen(shop: model.Model) -> None:
-    check = verify.registered(shop.services[0].processes[0], "shop", {}, seen("2.1.0", id_="ordre"))
+    check = metrics.registered(shop.services[0].processes[0], "shop", {}, seen("2.1.0", id_="ordre"))
     assert check.level == "fail"
     assert "'ordre'" in check.cure
 
 
 def test_a_process_without_a_version_has_any(shop: model.Model) -> None:
     order = replace(shop.services[0].processes[0], version=None)
-    assert verify.registered(order, "shop", seen("7"), seen("7")).level == "ok"
+    assert metrics.registered(order, "shop", seen("7"), seen("7")).level == "ok"
 
 
 def test_an_unknown_process_is_named_with_the_nearest(shop: model.Model) -> None:
-    check = verify.unregistered("shop", "ordr", {"1", "2"}, shop.services[0])
+    check = metrics.unregistered("shop", "ordr", {"1", "2"}, shop.services[0])
     assert check.text == "it is seen (version 1, 2) and slos.yaml does not register it"
     assert check.cure == "Did you mean 'order'? Else add it under processes of shop."
-    assert verify.unregistered("shop", "zzz", {"1"}, shop.services[0]).cure == (
+    assert metrics.unregistered("shop", "zzz", {"1"}, shop.services[0]).cure == (
         "Registered processes: order, refund. Else add it under processes of shop."
     )
-    assert "nor the service nowhere" in verify.unregistered("nowhere", "x", {"1"}, None).text
+    assert "nor the service nowhere" in metrics.unregistered("nowhere", "x", {"1"}, None).text
 
 
 # --- What is asked of an SLI -------------------------------------------------------------------------------------------------
 
 
 def test_what_is_asked_of_each_indicator(shop: model.Model) -> None:
-    asked = {slo.name: verify._Indicator.of(slo) for slo in shop.slos}
+    asked = {slo.name: metrics.Indicator.of(slo) for slo in shop.slos}
     assert asked["good"].queries() == {
         ("total", ""): 'sum by (region) (rate(x_total{job="shop"}[1m15s]))',
         ("other", 'x_total{code=~"5..",job="shop"}'): 'count(x_total{code=~"5..",job="shop"})',
@@ -267,7 +268,7 @@ def test_what_is_asked_of_each_indicator(shop: model.Model) -> None:
 
 
 def test_the_longest_window_is_also_an_sla_s(shop: model.Model) -> None:
-    assert [str(verify.longest_window(shop)[0]), verify.longest_window(shop)[1]] == ["92d", "the SLA of shop/fast"]
+    assert [str(machine.longest_window(shop)[0]), machine.longest_window(shop)[1]] == ["92d", "the SLA of shop/fast"]
 
 
 # --- Retention, disk, clock --------------------------------------------------------------------------------------------------
@@ -284,7 +285,7 @@ def test_the_longest_window_is_also_an_sla_s(shop: model.Model) -> None:
     ],
 )
 def test_how_long_prometheus_says_it_keeps_data(text: str, length: str | None, size: int | None) -> None:
-    assert verify.parse_retention(text) == (None if length is None else Duration.of(length), size)
+    assert machine.parse_retention(text) == (None if length is None else Duration.of(length), size)
 
 
 @pytest.mark.parametrize(
@@ -300,14 +301,14 @@ def test_how_long_prometheus_says_it_keeps_data(text: str, length: str | None, s
     ],
 )
 def test_when_the_disk_will_be_full(free: float, slope: float | None, level: str, words: str) -> None:
-    check = verify.disk_left("/data", free, slope)
+    check = machine.disk_left("/data", free, slope)
     assert check.level == level
     assert words in check.text
 
 
 @pytest.mark.parametrize(("off", "level"), [(0.4, "ok"), (-1.9, "ok"), (3, "warn"), (-31, "fail")])
 def test_clocks(off: float, level: str) -> None:
-    check = verify.skewed("Prometheus", off)
+    check = machine.skewed("Prometheus", off)
     assert check.level == level
     assert ("behind" in check.text) == (off < -2)
 
@@ -338,30 +339,30 @@ def as_grafana_stores_it(page: dict[str, Any]) -> dict[str, Any]:
 def test_what_grafana_adds_is_no_difference() -> None:
     page = dashboard()
     stored = as_grafana_stores_it(page)
-    assert verify.dashboard_differs(page, stored) is None
-    check = verify.in_grafana(page, {"dashboard": stored, "meta": {"provisioned": True}})
+    assert drift.dashboard_differs(page, stored) is None
+    check = drift.in_grafana(page, {"dashboard": stored, "meta": {"provisioned": True}})
     assert (check.level, check.text) == ("ok", "as rendered, version 3")
 
 
 def test_what_somebody_changed_in_grafana_is_named() -> None:
     page = dashboard()
     title = as_grafana_stores_it(page) | {"title": "Mine"}
-    assert verify.dashboard_differs(page, title) == "title"
+    assert drift.dashboard_differs(page, title) == "title"
     query = as_grafana_stores_it(page)
     index = next(i for i, panel in enumerate(query["panels"]) if panel.get("targets"))
     query["panels"][index]["targets"][0]["expr"] = "vector(1)"
-    check = verify.in_grafana(page, {"dashboard": query, "meta": {"updatedBy": "ann"}})
+    check = drift.in_grafana(page, {"dashboard": query, "meta": {"updatedBy": "ann"}})
     assert check.level == "fail"
     assert check.text == f"Grafana has another panels[{index}].targets[0].expr (version 3 by ann)"
     fewer = as_grafana_stores_it(page)
     fewer["panels"].pop()
-    assert verify.dashboard_differs(page, fewer) == "panels"
+    assert drift.dashboard_differs(page, fewer) == "panels"
 
 
 def test_a_dashboard_that_is_gone_or_no_longer_provisioned() -> None:
     page = dashboard()
-    assert verify.in_grafana(page, None).level == "fail"
-    saved = verify.in_grafana(page, {"dashboard": as_grafana_stores_it(page), "meta": {"provisioned": False}})
+    assert drift.in_grafana(page, None).level == "fail"
+    saved = drift.in_grafana(page, {"dashboard": as_grafana_stores_it(page), "meta": {"provisioned": False}})
     assert saved.level == "warn"
 
 
@@ -434,8 +435,10 @@ def test_edited_by_hand_and_not_applied_are_told_apart(nowhere: Project, shop: m
 
 
 def test_every_kind_and_level_is_a_figure_also_zero() -> None:
-    figures = verify.counts([Check("rules", "a", "fail", "x"), Check("rules", "b", "fail", "x"), Check("slis", "c", "ok", "x")])
-    assert len(figures) == len(verify.KINDS) * len(verify.LEVELS)
+    figures = telemetry.counts(
+        [Check("rules", "a", "fail", "x"), Check("rules", "b", "fail", "x"), Check("slis", "c", "ok", "x")]
+    )
+    assert len(figures) == len(verify.KINDS) * len(LEVELS)
     assert (figures["rules", "fail"], figures["slis", "ok"], figures["clock", "fail"]) == (2, 1, 0)
     assert sum(figures.values()) == 3
 
@@ -479,7 +482,7 @@ def test_what_does_not_go_together_is_a_usage_error(nowhere: Project, words: lis
 def test_a_spec_with_faults_is_a_failed_check_of_the_watch(nowhere: Project) -> None:
     (nowhere.root / "slos.yaml").write_text(SPEC.replace("objective: 95%", "objective: 195%"), encoding="utf-8")
     checks, _, _ = command._turn(command.State(nowhere.root, ()), (), False, False)
-    assert [(c.kind, c.level) for c in checks] == [("files", "fail")]
+    assert [(c.kind, c.level) for c in checks] == [("files", "fail"), *((kind, "skipped") for kind in verify.KINDS)]
     assert "lgtm validate" in checks[0].cure
 
 
@@ -489,6 +492,12 @@ def test_the_watch_tells_what_has_changed(capsys: pytest.CaptureFixture[str]) ->
     assert "1 failed, 1 ok" in capsys.readouterr().out
     now = command._print_changes([bad, fine], now)
     assert capsys.readouterr().out == ""
+    silent = Check("rules", "prometheus", "skipped", "it does not answer: no connection")
+    now = command._print_changes([silent, fine], now)
+    now = command._print_changes([Check("rules", "rules", "skipped", "slos.yaml has 1 error")], now)
+    now = command._print_changes([Check("rules", "a", "skipped", "not evaluated yet"), fine], now)
+    now = command._print_changes([bad, fine], now)
+    assert capsys.readouterr().out == "", "what cannot be looked at is neither well nor new"
     command._print_changes([fine], now)
     assert "rules a: it was: gone" in capsys.readouterr().out
 
