@@ -17,7 +17,7 @@ from copies import Watched, lgtm, until
 from urllib3.util import Retry
 
 from generator.render.dashboards import Query, panels, queries
-from generator.render.dashboards.ask import endpoint_rate, recent_ratio
+from generator.render.dashboards.ask import EVERYWHERE, endpoint_rate, recent_ratio
 
 # What has something to show as soon as the demo runs.
 WELL = {
@@ -36,8 +36,8 @@ QUIET = {
     "Top errors": "the stack and the database log nothing to Loki",
     "Error logs over time": "the same",
     "Error logs, newest first": "the same",
-    "Failed traces": "the same",
-    "Traces slower than 1s": "the same",
+    "Failed traces, any of the range": "the same",
+    "Traces slower than 1s, any of the range": "the same",
     "Executions that took longer than 5s": "the fault makes them fail, and not that slow",
     "Firing alerts": "a fault must last before it is one",
     "Firing at once": "the same",
@@ -76,11 +76,15 @@ BROKEN = {
         "The newest deployment, beside what was before it",
         "Error logs over time",
         "Error logs, newest first",
-        "Failed traces",
+        "Failed traces, any of the range",
         "Deployments",
     },
     "deployments": {"Deployments of the last 30 days, newest first", "By service, last 30 days"},
-    "incident": {"Executions that failed", "Error lines", "Who is hurt"},
+    "incident": {
+        *("Executions", "Failed", "Companies hurt", "Error logs", "Executions over time"),
+        *("Executions that failed", "Error lines", "Who is hurt", "By what, and where"),
+        *("All executions, newest first", "Executions that failed, as traces tell", "All log lines, newest first"),
+    },
 }
 
 
@@ -121,20 +125,31 @@ class Servers:
         found: list[Any] = body.get("traces") or [] if query.datasource == "tempo" else body["data"]["result"]
         return found
 
-    def panels(self, watched: Watched, variables: Mapping[str, str]) -> dict[tuple[str, str], int]:
-        """How many series, lines or traces each panel and each mark of each page gets."""
-        asked = [query for page in pages(watched) for query in queries(page, variables)]
+    def panels(self, watched: Watched, variables: Mapping[str, str], having: str = "") -> dict[tuple[str, str], int]:
+        """How many series, lines or traces each panel and each mark of each page gets, of queries that have a text in them."""
+        asked = [query for page in pages(watched) for query in queries(page, variables) if having in query.expr]
         found: dict[tuple[str, str], int] = {(query.dashboard, query.panel): 0 for query in asked}
 
         def all_of(source: str) -> None:
+            # What panels share is asked once, as Grafana does.
+            answers: dict[tuple[str, str], list[Any]] = {}
             for query in asked:
                 if query.datasource == source:
-                    found[query.dashboard, query.panel] += len(self.ask(query))
+                    key = query.expr, query.kind
+                    if not query.shared or key not in answers:
+                        answers[key] = self.ask(query)
+                    found[query.dashboard, query.panel] += sum(shown(query, row) for row in answers[key])
 
         # The servers at once, each with one query at a time: a small machine has enough to do with that.
         with ThreadPoolExecutor(len(self._url)) as threads:
             list(threads.map(all_of, sorted({query.datasource for query in asked})))
         return found
+
+
+def shown(query: Query, row: Mapping[str, Any]) -> bool:
+    """Whether a row of the answer meets what the panel asks of its rows."""
+    labels = row.get("metric") or row.get("stream") or {}
+    return all((labels.get(name, "") == value) is equals for name, equals, value in query.only)
 
 
 def pages(watched: Watched) -> list[dict[str, Any]]:
@@ -170,23 +185,30 @@ def test_every_panel_answers_well_and_broken(watched: Watched, capsys: pytest.Ca
     told("well", well)
     assert not missing(WELL, well)
 
-    lgtm(watched.project, "deploy", "start", "--service", "council-api", "--version", "9.9.9")
+    release = ("--service", "council-api", "--version", "9.9.9", "--environment", "demo")
+    lgtm(watched.project, "deploy", "start", *release)
     deployed = time.time()
     lgtm(watched.project, "demo", "break", "--errors", "50%", "--latency", "500ms", "--dependency", "database")
     try:
         until("the deployment", 60, lambda: watched.prometheus("deployment_timestamp_seconds"))
         rising = f"{recent_ratio('council-api', 'availability')} > 0.05"
         until("the errors to be recorded", 180, lambda: watched.prometheus(rising))
-        failing = endpoint_rate("council-api", failed=True)
+        failing = endpoint_rate("council-api", failed=True).replace("$environment", EVERYWHERE)
         until("the errors to be counted in spans", 60, lambda: watched.prometheus(failing))
-        lgtm(watched.project, "deploy", "finish", "--service", "council-api", "--version", "9.9.9")
+        lgtm(watched.project, "deploy", "finish", *release)
         done = 'deployment_timestamp_seconds{status="succeeded"}'
         until("the end of the deployment", 60, lambda: watched.prometheus(done))
-        broken = servers.panels(watched, {"deployed": f"{deployed:.0f}"})
+        chosen = {"deployed": f"{deployed:.0f}"}
+        broken = servers.panels(watched, chosen)
+        here, elsewhere = (servers.panels(watched, {**chosen, "environment": name}, name) for name in ("demo", "nowhere"))
     finally:
         lgtm(watched.project, "demo", "heal")
     told("broken", broken)
     assert not missing(BROKEN, broken)
+    # Everything that the demo sends says where it runs, so that its environment is as good as all, and another one is empty.
+    assert {key for key, count in here.items() if not count and broken[key]} == set()
+    assert {key for key, count in elsewhere.items() if count} == set()
+    assert len(elsewhere) > 50
     empty = {key for key, count in broken.items() if not count and not well[key]}
     drawn = {(page["uid"], one["title"]): one for page in pages(watched) for one in panels(page) if one.get("targets")}
     # Of an alert whose series are born with the trouble that it is about.

@@ -17,6 +17,7 @@ from grafana_foundation_sdk.models.dashboard import Dashboard
 from generator import names, promql, source
 from generator.model import Model, load, resolve
 from generator.render import dashboards, runbooks
+from generator.render.dashboards import ask
 from generator.units import Duration
 
 GREENSTACK = Path(__file__).parents[2] / "examples" / "greenstack.yaml"
@@ -156,6 +157,43 @@ def test_every_page_is_read_only_and_described(by_uid: Mapping[str, Any]) -> Non
             assert one["type"] == "text" or one["description"], one["title"]
 
 
+def test_a_panel_says_in_more_than_a_word_or_two_what_to_look_for(by_uid: Mapping[str, Any]) -> None:
+    for page in by_uid.values():
+        for one in dashboards.panels(page):
+            text = one.get("description") or ""
+            assert one["type"] == "text" or (len(text.split()) > 4 and text.endswith((".", "?"))), (
+                page["uid"],
+                one["title"],
+                text,
+            )
+
+
+def test_what_is_not_known_is_never_green(by_uid: Mapping[str, Any]) -> None:
+    """What has no value takes the lowest step's colour: a green "Prometheus does not answer" would be read as all is well."""
+    seen = 0
+    for page in by_uid.values():
+        for one in dashboards.panels(page):
+            config = one.get("fieldConfig") or {}
+            limits = [config.get("defaults", {}).get("thresholds")]
+            limits += [p["value"] for o in config.get("overrides") or () for p in o["properties"] if p["id"] == "thresholds"]
+            for steps in (limit["steps"] for limit in limits if limit):
+                seen += 1
+                assert steps[0]["value"] is None and steps[0]["color"] != "green", (page["uid"], one["title"])
+    assert seen > 50
+
+
+def test_a_table_without_rows_says_why(by_uid: Mapping[str, Any]) -> None:
+    """Grafana shows the headings of columns without rows, and no word: such an answer must become no table at all."""
+    for page in by_uid.values():
+        for one in dashboards.panels(page):
+            asked = one.get("targets") or ()
+            kinds = {q.datasource for q in dashboards.queries(page) if q.panel == one["title"]}
+            if one["type"] == "table" and (len(asked) > 1 or "tempo" in kinds):
+                steps = [step["id"] for step in one["transformations"]]
+                assert "partitionByValues" in steps, (page["uid"], one["title"])
+                assert steps.index("partitionByValues") == steps.index("calculateField") + 1
+
+
 def test_every_panel_with_a_query_says_in_words_why_it_may_be_empty(by_uid: Mapping[str, Any]) -> None:
     for page in by_uid.values():
         for one in dashboards.panels(page):
@@ -198,7 +236,7 @@ def test_queries_are_enumerated_with_variables_filled_in(by_uid: Mapping[str, An
     narrowed = dashboards.queries(by_uid["service-shop"], {"slo": "latency"})
     assert any('slo=~"latency"' in q.expr for q in narrowed)
     assert {q.datasource for q in found} == {"prometheus", "loki", "tempo"}
-    assert {q.panel for q in found} >= {"Alerts", "Deployments", "Error logs, newest first", "Failed traces"}
+    assert {q.panel for q in found} >= {"Alerts", "Deployments", "Error logs, newest first", "Failed traces, any of the range"}
     assert {q.kind for q in found if q.panel == "Objectives, worst first"} == {"instant"}
 
 
@@ -206,7 +244,48 @@ def test_every_data_source_is_provisioned(by_uid: Mapping[str, Any]) -> None:
     for page in by_uid.values():
         assert {q.datasource for q in dashboards.queries(page)} <= set(names.DATASOURCES)
         for uid in re.findall(r'"datasource": \{[^}]*"uid": "([^"]*)"', json.dumps(page)):
-            assert uid in names.DATASOURCES
+            # Grafana's own name for what another panel was answered.
+            assert uid in (*names.DATASOURCES, "-- Dashboard --")
+
+
+def test_what_a_panel_shows_of_another_is_followed_to_its_query(by_uid: Mapping[str, Any]) -> None:
+    page = by_uid["incident"]
+    shown = [q for q in dashboards.queries(page) if q.shared]
+    assert {q.panel for q in shown} == {
+        *("Executions", "Failed", "Companies hurt", "Who is hurt"),
+        *("Error logs", "Executions that failed"),
+    }
+    sent = {q.panel: q.expr for q in dashboards.queries(page) if not q.shared}
+    for query in shown:
+        source = "Error lines" if query.panel in ("Error logs", "Executions that failed") else "By what, and where"
+        assert (query.expr, query.datasource) == (sent[source], "loki")
+    # Whose answers are shown is asked for when the page opens, and not only when a row of it does.
+    for uid in ("incident", "errors"):
+        open_panels = {one["id"] for one in by_uid[uid]["panels"]}
+        targets = [target for one in dashboards.panels(by_uid[uid]) for target in one.get("targets") or ()]
+        assert {target["panelId"] for target in targets if "panelId" in target} <= open_panels
+    only = {q.panel: q.only for q in shown}
+    assert only["Failed"] == (("process_status", False, "success"),)
+    assert only["Executions that failed"] == (("event", True, "process.finished"),)
+
+
+def test_before_a_trace_is_chosen_no_log_line_is_read(by_uid: Mapping[str, Any]) -> None:
+    def excluded(trace: str) -> bool:
+        (query,) = asked(by_uid["incident"], "Log lines of the trace, newest first", {"trace": trace} if trace else None)
+        (pattern,) = re.findall(r'service_name!~"([^"]*)"', query)
+        return re.fullmatch(pattern, "shop") is not None
+
+    assert excluded("") and not excluded("0af7651916cd43dd8448eb211c80319c")
+
+
+@pytest.mark.parametrize(
+    ("severity", "read"),
+    [("INFO", False), ("Information", False), ("WARN2", False), ("ERROR", True), ("", True), ("Oops", True)],
+)
+def test_errors_are_looked_for_where_there_may_be_any(by_uid: Mapping[str, Any], severity: str, read: bool) -> None:
+    for expr in (*asked(by_uid["incident"], "Error lines"), *asked(by_uid["errors"], "Errors over time")):
+        (pattern,) = re.findall(r'severity_text!~"([^"]*)"', expr)
+        assert (re.fullmatch(pattern, severity) is None) is read
 
 
 def test_raw_counters_are_never_read_over_more_than_an_hour(by_uid: Mapping[str, Any]) -> None:
@@ -307,7 +386,7 @@ def test_a_budget_is_drawn_over_its_own_window(by_uid: Mapping[str, Any]) -> Non
 
 def choices(page: Mapping[str, Any]) -> dict[str, str]:
     """The choices of a custom variable, value to text, read as Grafana reads them."""
-    (variable,) = page["templating"]["list"]
+    (variable,) = [one for one in page["templating"]["list"] if one["type"] == "custom"]
     out = {}
     for part in re.findall(r"(?:\\,|[^,])+", variable["query"]):
         match = re.fullmatch(r"\s*(.+)\s:\s(.+)", part.replace("\\,", ","))
@@ -441,9 +520,9 @@ def test_the_service_leads_to_its_processes(by_uid: Mapping[str, Any]) -> None:
 
 def test_what_is_left_empty_narrows_no_incident(by_uid: Mapping[str, Any]) -> None:
     page = by_uid["incident"]
-    (failed,) = asked(page, "Executions that failed")
+    (failed,) = asked(page, "Executions that failed, as traces tell")
     assert "(span.company.id =~ `.*` || `` = ``)" in failed
-    (narrowed,) = asked(page, "Executions that failed", {"company": "acme"})
+    (narrowed,) = asked(page, "Executions that failed, as traces tell", {"company": "acme"})
     assert "(span.company.id =~ `acme.*` || `acme` = ``)" in narrowed
     (lines,) = asked(page, "Error lines", {"request": "f00"})
     assert "| company_id =~ `.*` | process_id =~ `.*` | request_id =~ `f00.*`" in lines
@@ -451,7 +530,12 @@ def test_what_is_left_empty_narrows_no_incident(by_uid: Mapping[str, Any]) -> No
 
 def test_rows_of_an_incident_lead_to_their_trace_and_back(by_uid: Mapping[str, Any]) -> None:
     page = by_uid["incident"]
-    for title in ("Executions that failed", "Error lines", "All executions, newest first"):
+    for title in (
+        "Executions that failed",
+        "Error lines",
+        "All executions, newest first",
+        "Executions that failed, as traces tell",
+    ):
         text = json.dumps(panel(page, title))
         assert "var-trace=${__data.fields.Trace}" in text and "var-company=${company}" in text
     assert asked(page, "Spans of the trace", {"trace": "abc"}) == ["abc"]
@@ -482,6 +566,45 @@ def test_the_overview_leads_to_every_shared_page(by_uid: Mapping[str, Any]) -> N
     assert links_of(by_uid["overview"]) >= {"stack", "incident", "deployments", "sla", "probes", "alerts", "errors"}
 
 
+# --- the environment -------------------------------------------------------------------------------------------------------
+
+NARROWED = ("incident", "errors", "deployments", "service-", "process-")
+# Recorded of objectives, or what a user's own query counts: it need not say its environment.
+_WIDE = r"slo:|ALERTS|probe_|up\b|http_request|db_pool|dependency|disk|strange|vector\("
+
+
+def test_pages_of_what_services_send_are_narrowed_by_environment(by_uid: Mapping[str, Any]) -> None:
+    for uid, page in by_uid.items():
+        found = [one for one in page["templating"]["list"] if one["name"] == "environment"]
+        assert bool(found) is uid.startswith(NARROWED), uid
+        if not found:
+            continue
+        (variable,) = found
+        assert variable["current"]["value"] == "$__all" and variable["allValue"] == ".*"
+        assert not uid.startswith("service-") or "Objectives" in variable["description"]
+        for query in dashboards.queries(page, {"environment": "elsewhere"}):
+            wide = query.datasource == "prometheus" and re.search(_WIDE, query.expr) and "deployment_" not in query.expr
+            # A trace that was chosen is what it is.
+            if not wide and "of the trace" not in query.panel:
+                assert "elsewhere" in query.expr, (uid, query)
+
+
+def test_all_environments_are_also_what_names_none(by_uid: Mapping[str, Any]) -> None:
+    found = {q.panel: q.expr for q in dashboards.queries(by_uid["service-shop"])}
+    assert 'deployment_environment_name=~".*"' in found["Error logs, newest first"]
+    assert "(resource.deployment.environment.name =~ `.*` || `.*` = `.*`)" in found["Failed traces, any of the range"]
+
+
+def test_links_keep_the_environment(by_uid: Mapping[str, Any]) -> None:
+    """From each page that has it to each that has it."""
+    for uid, page in by_uid.items():
+        for url in re.findall(r'"(?:url|href)": "(/d/[^"]*)"', json.dumps(page)):
+            target = url.removeprefix("/d/").partition("?")[0]
+            # A row's page is a service's or a process's, but for the runbooks.
+            there = target.startswith(NARROWED) or target == "${__data.fields.dashboard}"
+            assert ("var-environment=${environment}" in url) is (uid.startswith(NARROWED) and there), (uid, url)
+
+
 # --- errors, deployments, the services' own pages --------------------------------------------------------------------------
 
 
@@ -499,13 +622,16 @@ def test_a_row_of_the_errors_narrows_the_page_to_that_error(by_uid: Mapping[str,
     table = panel(page, "Errors by type and place: new ones first, then the most frequent")
     assert "var-kind=${__data.fields.Error}&var-place=${__data.fields.Where}&${__url_time_range}" in json.dumps(table)
     (lines,) = asked(page, "Lines and their traces", {"kind": "demo.Error", "service": "shop"})
-    assert '{service_name=~"shop"}' in lines and "| kind =~ `demo.Error.*` | place =~ `.*`" in lines
+    assert '{service_name=~"shop",' in lines and r"| kind =~ `demo\.Error.*` | place =~ `.*`" in lines
     assert "var-trace=${__data.fields.Trace}" in json.dumps(panel(page, "Lines and their traces"))
 
 
 def test_nothing_is_new_without_a_deployment(by_uid: Mapping[str, Any]) -> None:
-    (new,) = asked(by_uid["errors"], "New since the deployment")
-    assert new.endswith("> bool 9999999999)")
+    assert [q.ref for q in dashboards.queries(by_uid["errors"]) if q.expr.endswith("> bool 9999999999")] == [
+        "New",
+        "New",
+        "New",
+    ]
     (variable,) = [one for one in by_uid["errors"]["templating"]["list"] if one["name"] == "deployed"]
     query = variable["query"]["query"].removeprefix("query_result(").removesuffix(")")
     promql.parse(query.replace("${__from:date:seconds}", "1").replace("$service", "x"))
@@ -539,6 +665,25 @@ def test_headings_of_panels_have_pages_of_their_own() -> None:
     assert titles["System health"][0] == "grafana/generated/dashboards/board-system-health.json"
     overview = next(page for page in made.values() if page["uid"] == "overview")
     assert {page["uid"] for page in made.values() if page["uid"].startswith("board-")} <= links_of(overview)
+
+
+@pytest.mark.parametrize(
+    ("expr", "name"),
+    [
+        ("sum by (code, route) (rate(x[$__rate_interval]))", "{{code}} {{route}}"),
+        ("histogram_quantile(0.95, sum by (le, stage) (rate(x_bucket[5m])))", "{{stage}} 95% within"),
+        ("histogram_quantile(0.5, sum by (le) (rate(x_bucket[5m])))", "50% within"),
+        ("100 * sum by (code) (x) / scalar(sum(x))", "{{code}}"),
+        ("sum(x) / sum(y)", "Title"),
+        ("time() - max(x)", "Title"),
+        ("x / y", ""),
+        ("topk(3, sum by (code) (x))", ""),
+        ("sum without (instance) (x)", ""),
+    ],
+)
+def test_series_of_a_users_query_are_called_by_the_labels_that_are_left(expr: str, name: str) -> None:
+    """Without a name Grafana writes every label between braces, which hides the graph."""
+    assert ask.series_name(expr, "Title") == name
 
 
 def test_groups_of_objectives_have_a_line_of_time_each(by_uid: Mapping[str, Any]) -> None:

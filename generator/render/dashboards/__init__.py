@@ -51,7 +51,9 @@ def _deployments(services: Iterable[str], page: Dashboard) -> Mark:
     # Over weeks there are more than anybody can tell apart, and they cost more than all else on the page.
     shown = page.time is not None and page.time.from_val.endswith(("m", "h"))
     title, text = "{{service}} {{version}} {{status}}", "Deployment to {{environment}} {{commit}}"
-    return Mark("Deployments", ask.deployment_events(services), BLUE, title, text, at_value=True, shown=shown)
+    narrow = any(variable.name == "environment" for variable in page.templating.list_val or ())
+    events = ask.deployment_events(services, narrow=narrow)
+    return Mark("Deployments", events, BLUE, title, text, at_value=True, shown=shown)
 
 
 def _pages(model: Model) -> Iterator[tuple[str, Iterable[str], Dashboard]]:

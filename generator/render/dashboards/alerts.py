@@ -8,6 +8,7 @@ from generator import names
 from generator.render.dashboards import ask
 from generator.render.dashboards.style import (
     BAD,
+    BLUE,
     GOOD,
     NEUTRAL,
     SEVERITY_COLOURS,
@@ -29,8 +30,10 @@ from generator.render.dashboards.style import (
 
 _QUIET = "No alert has fired in the last 7 days."
 SEVERITIES = {name: (name, colour) for name, colour in SEVERITY_COLOURS.items()}
+# What `ask.all_alerts` and `ask.no_alert` say.
+ALERT_WORDS = {"3": ("critical", BAD), "2": ("warning", WATCH), "1": ("info", BLUE), "0": ("quiet", GOOD)}
 # More often than every day is noise, whatever it is about.
-OFTEN = (Step(None, GOOD), Step(3, WATCH), Step(7, BAD))
+OFTEN = (Step(None, NEUTRAL), Step(0, GOOD), Step(3, WATCH), Step(7, BAD))
 
 
 def render() -> m.Dashboard:
@@ -72,16 +75,17 @@ def _numbers() -> list[Tile]:
         "acknowledged an alert is not recorded.",
         Ask(ask.by_itself_share(), instant=True),
         words={"0": ("None", GOOD)},
-        limits=(Step(None, GOOD), Step(0.05, WATCH), Step(0.25, BAD)),
+        limits=(Step(None, NEUTRAL), Step(0, GOOD), Step(0.05, WATCH), Step(0.25, BAD)),
         empty="No alert fired",
         unit="percentunit",
     )
     mend = tile_number(
         "Mean time to resolve",
-        "From when an alert of the last 7 days began to fire to when it stopped.",
+        "From when an alert of the last 7 days began to fire to when it stopped; one that still fires counts up to now. Long: "
+        "do its runbook's steps mend it, and does somebody look?",
         Ask(ask.time_to_resolve(), instant=True),
         words={},
-        limits=(Step(None, GOOD), Step(1800, WATCH), Step(7200, BAD)),
+        limits=(Step(None, NEUTRAL), Step(0, GOOD), Step(1800, WATCH), Step(7200, BAD)),
         empty="No alert fired",
         unit="s",
     )
@@ -93,7 +97,7 @@ def _noisy() -> AnyPanel:
     return grid(
         "Alerts of the last 7 days, noisiest first",
         "Often and short: it fires too early, or is about something that mends itself. Rarely and long: nobody looks at it. "
-        "Over by itself: it ended within five minutes, sooner than anybody can act.",
+        "Over by itself: it ended within five minutes, sooner than anybody can act. On average and in all: how long it fired.",
         [
             Ask(ask.alert_count(), instant=True, ref="Count"),
             Ask(ask.alert_time(), instant=True, ref="Time"),
@@ -103,17 +107,17 @@ def _noisy() -> AnyPanel:
         [
             Column("severity", "Severity", 110, words=SEVERITIES, limits=(Step(None, NEUTRAL),), filled=True),
             Column("alertname", "Alert"),
-            Column("service", "Service", 170),
-            Column("slo", "SLO", 220, empty=""),
-            Column("probe", "Probe", 120, empty=""),
-            Column("owner", "Owner", 110, empty=""),
+            Column("service", "Service", 150),
+            Column("slo", "SLO", 270, empty=""),
+            Column("probe", "Probe", 110, empty=""),
+            Column("owner", "Owner", 100, empty=""),
             Column("Value #Count", "Times", 90, decimals=0, limits=OFTEN),
             Column("Value #Alone", "Over by itself", 120, decimals=0, limits=OFTEN, empty="0"),
-            Column("Value #Mean", "Mean until resolved", 170, "s", 0, empty="since before"),
-            Column("Value #Time", "Fired in all", 130, "s", 0),
+            Column("Value #Mean", "On average", 105, "s", 0, empty="since before"),
+            Column("Value #Time", "In all", 100, "s", 0),
         ],
         empty=_QUIET,
-        sort=[("Times", True), ("Fired in all", True)],
+        sort=[("Times", True), ("In all", True)],
     )
 
 
@@ -139,8 +143,8 @@ def _over_time() -> list[Tile]:
     fired = history(
         "When each fired",
         "Drag over the picture to see what began first.",
-        [Ask(ask.all_alerts(), "{{service}} {{slo}}{{probe}} {{severity}}")],
-        {"1": ("fires", BAD)},
+        [Ask(ask.all_alerts(), "{{service}} {{about}}"), Ask(ask.no_alert(), "No alert")],
+        ALERT_WORDS,
         empty="No alert fired in this range.",
     )
     return [Tile("firing", firing, 12, 8), Tile("sent", sent, 12, 8), Tile("fired", fired, 24, 12)]

@@ -2,6 +2,9 @@
 
 ``service`` and ``slo`` are a name, or a pattern such as Grafana's ``$slo`` as ``Like``. Nothing here reads raw counters
 over more than an hour.
+
+What services themselves send, and deployments, are narrowed by the variable ``environment``. What is recorded of objectives
+is not: the metrics that those count need not say their environment.
 """
 
 from __future__ import annotations
@@ -10,11 +13,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 
+import promql_parser as pp
+
 from generator import deploy, names, promql
 from generator.model import BurnWindow, Model, ResolvedService, ResolvedSlo
 from generator.promql import quote
 from generator.sli import Latency
-from generator.units import Duration, plain
+from generator.units import Duration, percent, plain
 
 # The slow tier writes every five minutes, which is as far as an instant query looks back.
 SLOW_REACH = "15m"
@@ -30,6 +35,49 @@ class Like(str):
     """A regular expression, where a plain text would be matched as it is."""
 
     __slots__ = ()
+
+
+# What tells no environment is part of all of them: an absent label matches this, in PromQL and in LogQL.
+EVERYWHERE = ".*"
+_CHOSEN = Like("$environment")
+# As Prometheus, Loki and Tempo's metrics generator write the attribute deployment.environment.name.
+_THERE = {"deployment_environment_name": _CHOSEN}
+# In TraceQL what is absent matches no pattern.
+_TRACED_THERE = f"(resource.deployment.environment.name =~ `{_CHOSEN}` || `{_CHOSEN}` = `{EVERYWHERE}`)"
+
+
+def environments() -> str:
+    """What Grafana asks Prometheus for the choices of the variable ``environment``."""
+    return "label_values(deployment_environment_name)"
+
+
+def series_name(expr: str, alone: str) -> str:
+    """How a graph calls the series of a user's query: by the labels that it groups by and the percentile, else ``alone``.
+
+    Empty where the query does not say which labels are left: Grafana then shows all of them.
+    """
+    labels, quantile = _groups(promql.parse(expr.replace("$__rate_interval", RAW_RANGE)))
+    if labels is None:
+        return ""
+    return " ".join([*(f"{{{{{label}}}}}" for label in labels), *([quantile] if quantile else [])]) or alone
+
+
+def _groups(expr: pp.Expr) -> tuple[list[str] | None, str]:
+    """The labels that a query's result has, None where it does not say, and the percentile that it asks for, if any."""
+    if isinstance(expr, pp.AggregateExpr) and expr.modifier is not None and expr.modifier.type == pp.AggModifierType.By:
+        return list(expr.modifier.labels), ""
+    if isinstance(expr, pp.AggregateExpr) and expr.modifier is None and expr.param is None:
+        return [], ""
+    if isinstance(expr, pp.ParenExpr | pp.UnaryExpr):
+        return _groups(expr.expr)
+    if isinstance(expr, pp.BinaryExpr):
+        scalar = isinstance(expr.lhs, pp.NumberLiteral) or (isinstance(expr.lhs, pp.Call) and not expr.lhs.args)
+        return _groups(expr.rhs if scalar else expr.lhs)
+    if isinstance(expr, pp.Call) and expr.func.name == "histogram_quantile":
+        labels, quantile = _groups(expr.args[1])[0], expr.args[0]
+        shown = f"{percent(Decimal(str(quantile.val)))} within" if isinstance(quantile, pp.NumberLiteral) else ""
+        return None if labels is None else [label for label in labels if label != "le"], shown
+    return None, ""
 
 
 def any_of(values: Iterable[str]) -> Like:
@@ -262,7 +310,7 @@ _ANSWERS = {"span_kind": Like("SPAN_KIND_SERVER|SPAN_KIND_CONSUMER")}
 
 def endpoint_rate(telemetry: str, *, failed: bool = False) -> str:
     """Requests per second by endpoint, or those that fail, as a service's spans tell. Reads raw counters."""
-    labels = where(service=telemetry, **_ANSWERS, status_code="STATUS_CODE_ERROR" if failed else "")
+    labels = where(service=telemetry, **_THERE, **_ANSWERS, status_code="STATUS_CODE_ERROR" if failed else "")
     return f"sum by (span_name) (rate(traces_spanmetrics_calls_total{labels}[{RAW_RANGE}]))"
 
 
@@ -274,7 +322,7 @@ def endpoint_failing(telemetry: str) -> str:
 
 def endpoint_quantile(telemetry: str, quantile: str) -> str:
     """A percentile of the duration by endpoint, in seconds."""
-    raw = f"rate(traces_spanmetrics_latency_bucket{where(service=telemetry, **_ANSWERS)}[{RAW_RANGE}])"
+    raw = f"rate(traces_spanmetrics_latency_bucket{where(service=telemetry, **_THERE, **_ANSWERS)}[{RAW_RANGE}])"
     # Without requests it is not a number, which is not more than 0.
     return f"histogram_quantile({quantile}, sum by (span_name, le) ({raw})) > 0"
 
@@ -287,10 +335,8 @@ _RECENT_RELEASE = Duration.of("1d")
 
 def _released(service: str) -> str:
     """When the newest deployment of a service that did not fail began, in Unix time."""
-    events = (
-        f'last_over_time({deploy.TIMESTAMP}{{service={quote(service)},status=~"started|succeeded"}}[{_RECENT_RELEASE}] @ end())'
-    )
-    return f"max(min by (deployment) ({events}))"
+    labels = where(service=service, environment=_CHOSEN, status=Like("started|succeeded"))
+    return f"max(min by (deployment) (last_over_time({deploy.TIMESTAMP}{labels}[{_RECENT_RELEASE}] @ end())))"
 
 
 def release_ratio(service: str, *, before: bool = False) -> str:
@@ -310,13 +356,6 @@ def release_ratio(service: str, *, before: bool = False) -> str:
     return f"{summed(names.ERRORS_RATE)} / ({summed(names.TOTAL_RATE)} > 0)"
 
 
-def release_version(service: str) -> str:
-    """The newest deployment that did not fail, as labels; the value is when it began, in milliseconds."""
-    labels = f'{{service={quote(service)},status=~"started|succeeded"}}'
-    event = f"last_over_time({deploy.TIMESTAMP}{labels}[{_RECENT_RELEASE}])"
-    return f"topk(1, min by (service, version, deployment) ({event})) * 1000"
-
-
 def probe_success(service: str, probe: str = "") -> str:
     """1 while a probe succeeds, else 0."""
     return f"min by (probe) (probe_success{where(job=names.PROBE_JOB, service=service, probe=probe)})"
@@ -330,10 +369,8 @@ def probe_duration(service: str, probe: str = "") -> str:
 def calls(telemetry: str, *, failed: bool = False) -> str:
     """Calls per second from and to a service, as its spans tell. Reads raw counters."""
     metric = "traces_service_graph_request_failed_total" if failed else "traces_service_graph_request_total"
-    rates = [
-        f"sum by (client, server) (rate({metric}{where(**{side: telemetry})}[{RAW_RANGE}]))" for side in ("client", "server")
-    ]
-    return " or ".join(rates)
+    sides = [where(**{side: telemetry}, **_THERE) for side in ("client", "server")]
+    return " or ".join(f"sum by (client, server) (rate({metric}{labels}[{RAW_RANGE}]))" for labels in sides)
 
 
 def failed_share(telemetry: str) -> str:
@@ -360,15 +397,19 @@ def only_if(variable: str, chosen: str, name: str, expr: str) -> str:
 
 def new_versions(telemetry: str) -> str:
     """Versions that were not there ten minutes ago, while the service was: a deployment."""
-    info = f'target_info{{service_name={quote(telemetry)},service_version!=""}}'
+    info = "target_info" + where(service_name=telemetry, service_version=Like(".+"), **_THERE)
     now, before = (f"count by (service_version) ({info}{offset})" for offset in ("", " offset 10m"))
     return f"{now} unless {before} and on () count({info} offset 10m)"
 
 
-def deployment_events(services: Iterable[str] = ()) -> str:
-    """When deployments of some services, or of all, started, succeeded or failed, in milliseconds: for marks on graphs."""
+def deployment_events(services: Iterable[str] = (), *, narrow: bool = False) -> str:
+    """When deployments of some services, or of all, started, succeeded or failed, in milliseconds: for marks on graphs.
+
+    ``narrow``: those to the environment that is chosen.
+    """
     told = "service, version, commit, environment, status"
-    return f"max by ({told}) ({deploy.TIMESTAMP}{where(service=any_of(services))}) * 1000"
+    labels = where(service=any_of(services), environment=_CHOSEN if narrow else "")
+    return f"max by ({told}) ({deploy.TIMESTAMP}{labels}) * 1000"
 
 
 def alert_starts(service: str) -> str:
@@ -380,12 +421,12 @@ def alert_starts(service: str) -> str:
 
 # --- logs and traces ----------------------------------------------------------------------------------------------
 
-_ERROR_LEVELS = "error|fatal|critical"
+_ERROR_LEVELS, _QUIET = names.ERROR_LEVELS, names.NOT_ERRORS
 
 
 def error_logs(telemetry: str) -> str:
     """LogQL: log lines of a service at level error or above."""
-    return f'{where(service_name=telemetry)} | detected_level=~"{_ERROR_LEVELS}"'
+    return f'{where(service_name=telemetry, **_THERE)[:-1]},{_QUIET}}} | detected_level=~"{_ERROR_LEVELS}"'
 
 
 def error_log_rate(telemetry: str) -> str:
@@ -437,19 +478,19 @@ NEVER = "9999999999"
 
 def deployed(service: str) -> str:
     """PromQL: when the newest deployment in the range began, in Unix time; NEVER where there was none."""
-    events = f"last_over_time({deploy.TIMESTAMP}{{service=~{quote(service)}}}[30d])"
+    events = f"last_over_time({deploy.TIMESTAMP}{where(service=Like(service), environment=_CHOSEN)}[30d])"
     return f"(max(min by (service, deployment) ({events})) > ${{__from:date:seconds}}) or vector({NEVER})"
 
 
 def failed_traces(telemetry: str) -> str:
     """TraceQL: traces in which a span of the service failed."""
-    return f"{{ resource.service.name = {quote(telemetry)} && status = error }}"
+    return f"{{ resource.service.name = {quote(telemetry)} && status = error && {_TRACED_THERE} }}"
 
 
 def slow_traces(telemetry: str, longer: Duration) -> str:
     """TraceQL: traces in which a span of the service took longer."""
     milliseconds = plain(longer.seconds * 1000)
-    return f"{{ resource.service.name = {quote(telemetry)} && duration > {milliseconds}ms }}"
+    return f"{{ resource.service.name = {quote(telemetry)} && duration > {milliseconds}ms && {_TRACED_THERE} }}"
 
 
 def telemetry_name(service: ResolvedService) -> str:
@@ -464,6 +505,8 @@ def telemetry_name(service: ResolvedService) -> str:
 SERVERS = ("prometheus", "alertmanager", "loki", "tempo", "collector", "blackbox", "grafana")
 _SERVER = where(job=any_of(SERVERS))
 _SIGNALS = ("log_records", "metric_points", "spans")
+# The collector takes points once more from its own queue, from which what remote write fails to deliver is tried again.
+_FROM_OUTSIDE = '{receiver!="otlp/queued"}'
 # How often a rule group is evaluated late or not at all matters within this time.
 RECENT = "15m"
 
@@ -509,7 +552,7 @@ def taken_in(signal: str) -> str:
         "samples": "prometheus_tsdb_head_samples_appended_total",
         "log_bytes": "loki_distributor_bytes_received_total",
         "span_bytes": "tempo_distributor_bytes_received_total",
-    }.get(signal, f"otelcol_receiver_accepted_{signal}_total")
+    }.get(signal, f"otelcol_receiver_accepted_{signal}_total{_FROM_OUTSIDE}")
     return f"sum(rate({metric}[{RAW_RANGE}]))"
 
 
@@ -522,8 +565,10 @@ def queue_share() -> str:
 LOSSES: Mapping[str, tuple[str, ...]] = {
     "Services drop telemetry": ("telemetry_dropped_total",),
     "Collector: its queue is full": tuple(f"otelcol_exporter_enqueue_failed_{s}_total" for s in _SIGNALS),
-    "Collector refuses, for memory": tuple(f"otelcol_receiver_refused_{s}_total" for s in _SIGNALS),
-    "Collector: a server refuses for good": tuple(f"otelcol_exporter_send_failed_{s}_total" for s in _SIGNALS),
+    "Collector refuses, for memory": tuple(f"otelcol_receiver_refused_{s}_total{_FROM_OUTSIDE}" for s in _SIGNALS),
+    "Collector: a server refuses for good": tuple(
+        f'otelcol_exporter_send_failed_{s}_total{{exporter!="prometheusremotewrite"}}' for s in _SIGNALS
+    ),
     "Loki discards lines": ("loki_discarded_samples_total",),
     "Tempo discards spans": ("tempo_discarded_spans_total",),
     "Prometheus discards samples": (
@@ -643,7 +688,7 @@ class Runs:
 
     def _labels(self, **more: str) -> str:
         match = {"service": self.telemetry} if self.spans else self.match
-        return where(**match, process_id=self.process, **more)
+        return where(**{**_THERE, **match, "process_id": self.process, **more})
 
     def _counted(self, **more: str) -> str:
         if self.spans:
@@ -681,17 +726,23 @@ class Runs:
         buckets = f"rate(process_stage_duration_seconds_bucket{self._labels()}[{RAW_RANGE}])"
         return f"histogram_quantile({quantile}, sum by (process_stage, le) ({buckets}))"
 
-    def _ended(self) -> str:
-        return f'{{service_name={quote(self.telemetry)}}} | event="process.finished" | process_id={quote(self.process)}'
+    def _ended(self, *, failed: bool) -> str:
+        # An execution that fails says so at level error; more lines than those of its own are not read.
+        streams, only = (f",{_QUIET}", ' | process_status!="success"') if failed else ("", "")
+        ended = f'event="process.finished" | process_id={quote(self.process)}'
+        return f"{where(service_name=self.telemetry, **_THERE)[:-1]}{streams}}} | {ended}{only}"
 
     def errors_by_type(self) -> str:
         """LogQL: executions that did not succeed, by the error's type, in each step."""
-        return f'sum by (error_type) (count_over_time({self._ended()} | process_status!="success" [$__auto]))'
+        return f"sum by (error_type) (count_over_time({self._ended(failed=True)} [$__auto]))"
 
     def errors_by_company(self, *, failed: bool = True) -> str:
         """LogQL: executions that did not succeed, or all, by company, over the range."""
-        only = ' | process_status!="success"' if failed else ""
-        return f'sum by (company_id) (count_over_time({self._ended()}{only} | company_id!="" [$__range]))'
+        return f'sum by (company_id) (count_over_time({self._ended(failed=failed)} | company_id!="" [$__range]))'
+
+    def failed_lines(self) -> str:
+        """LogQL: the lines that executions end with which did not succeed."""
+        return self._ended(failed=True)
 
     def error_lines(self) -> str:
         """LogQL: lines at level error or above that an execution wrote."""
@@ -700,19 +751,23 @@ class Runs:
     def traces(self, condition: str) -> str:
         """TraceQL: executions that meet a condition on their span."""
         own = f"resource.service.name = {quote(self.telemetry)} && span.process.id = {quote(self.process)}"
-        return f"{{ {own} && span.process.status != nil && {condition} }} | {_TOLD}"
+        return f"{{ {own} && span.process.status != nil && {condition} && {_TRACED_THERE} }} | {_TOLD}"
 
     def failed(self) -> str:
-        """TraceQL: executions that did not succeed."""
-        return self.traces('span.process.status != "success"')
+        """TraceQL: the newest executions that did not succeed."""
+        failed = self.traces('span.process.status != "success"')
+        return f"{failed} {_NEWEST}"
 
     def slower(self, longer: Duration) -> str:
-        """TraceQL: executions that took longer."""
-        return self.traces(f"duration > {plain(longer.seconds * 1000)}ms")
+        """TraceQL: executions that took longer; any of them, for the newest would read every span."""
+        limit = f"{plain(longer.seconds * 1000)}ms"
+        # Their traces took longer too, which Tempo knows without reading the spans.
+        return self.traces(f"traceDuration > {limit} && duration > {limit}")
 
 
-# Without the hint a search returns any that match, not the newest.
-_TOLD = "select(span.company.id, span.process.id, span.process.status, span.error.type) with (most_recent=true)"
+_TOLD = "select(span.company.id, span.process.id, span.process.status, span.error.type)"
+# Without it a search returns any that match, not the newest; with it, every span of the range is read.
+_NEWEST = "with (most_recent=true)"
 
 
 def process_figures(service: ResolvedService) -> tuple[str, str, str]:
@@ -721,8 +776,8 @@ def process_figures(service: ResolvedService) -> tuple[str, str, str]:
     Over five minutes, with the label ``dashboard``: the uid of its page.
     """
     ids = any_of(process.id for process in service.processes)
-    labels = where(**service.match, process_id=ids)
-    bad = where(**service.match, process_id=ids, process_status=Like("error|timeout"))
+    chosen = {**_THERE, **service.match, "process_id": ids}
+    labels, bad = where(**chosen), where(**chosen, process_status=Like("error|timeout"))
     rate = f"sum by (process_id) (rate(process_executions_total{labels}[{RAW_RANGE}]))"
     failed = f"sum by (process_id) (rate(process_executions_total{bad}[{RAW_RANGE}]))"
     buckets = f"rate(process_execution_duration_seconds_bucket{labels}[{RAW_RANGE}])"
@@ -749,68 +804,78 @@ def _begins(box: str) -> str:
     return f"=~ `${{{box}:regex}}.*`"
 
 
-def incident_lines(condition: str = "") -> str:
+def incident_lines(condition: str = "", *, streams: str = "") -> str:
     """LogQL: the lines about what the reader looks for."""
     wanted = "".join(
         f" | {label} {_begins(box)}"
         for label, box in (("company_id", "company"), ("process_id", "process"), ("request_id", "request"))
     )
-    return f'{{service_name=~".+"}}{wanted}{condition}'
+    return f"{where(service_name=Like('.+'), **_THERE)[:-1]}{streams}}}{wanted}{condition}"
+
+
+# TraceQL that finds nothing, where a trace's id would stand: an empty query is an error to Tempo. As a regular expression it
+# has an empty alternative, and so begins every name.
+NO_TRACE = "{ false } || { false }"
 
 
 def incident_story() -> str:
-    """LogQL: those of the trace that was chosen, if one was."""
+    """LogQL: those of the trace that was chosen. Before one is, no stream is read: every name is excluded."""
     # Tempo leaves out leading zeros of a trace's id.
-    return '{service_name=~".+"} | trace_id =~ `0*${trace:regex}.*`'
+    return '{service_name=~".+", service_name!~"(?:${trace:raw}).*"} | trace_id =~ `0*${trace:regex}.*`'
 
 
 def incident_errors() -> str:
-    """LogQL: those at level error or above."""
-    return incident_lines(f' | detected_level=~"{_ERROR_LEVELS}"')
+    """LogQL: those at level error or above, among them the last of each execution that failed."""
+    return incident_lines(f' | detected_level=~"{_ERROR_LEVELS}"', streams=f", {_QUIET}")
 
 
-def incident_runs(by: str = "", span: str = "$__auto") -> str:
-    """LogQL: executions that ended in each step or over the range, by labels."""
-    return f"sum by ({by}) (count_over_time({incident_lines(_RAN)} [{span}]))"
+# The line that an execution ends with.
+ENDED = ("event", "process.finished")
+_RAN = f' | {ENDED[0]}="{ENDED[1]}"'
 
 
-_RAN = ' | event="process.finished"'
+def incident_runs() -> str:
+    """LogQL: executions that ended in each step, by status."""
+    return f"sum by (process_status) (count_over_time({incident_lines(_RAN)} [$__auto]))"
 
 
-def incident_failures(by: str = "") -> str:
-    """LogQL: executions over the range that did not succeed, by labels."""
-    grouped = f" by ({by})" if by else ""
-    return f'sum{grouped} (count_over_time({incident_lines(_RAN)} | process_status!="success" [$__range]))'
+def incident_outcomes() -> str:
+    """LogQL: executions over the range by status; those that did not succeed by company, process, stage and error too."""
+    labels = ("company_id", "process_id", "process_stage", "error_type")
+    # Of those that went well nobody asks, and they would be as many series as there are companies.
+    failed = ", ".join(f'{label}=`{{{{if ne .process_status "success"}}}}{{{{.{label}}}}}{{{{end}}}}`' for label in labels)
+    lines = incident_lines(f"{_RAN} | label_format {failed}")
+    return f"sum by (process_status, {', '.join(labels)}) (count_over_time({lines} [$__range]))"
 
 
-def incident_total() -> str:
-    """LogQL: executions over the range."""
-    return f"sum (count_over_time({incident_lines(_RAN)} [$__range]))"
+def incident_ended() -> str:
+    """LogQL: the lines that executions end with."""
+    return incident_lines(_RAN)
 
 
-def incident_error_count() -> str:
-    """LogQL: lines at level error or above over the range."""
-    return f"sum (count_over_time({incident_errors()} [$__range]))"
-
-
-def incident_companies() -> str:
-    """LogQL: how many companies had an execution that did not succeed."""
-    return f"count ({incident_failures('company_id')})"
-
-
-def incident_executions(*, failed: bool) -> str:
-    """TraceQL: executions of what the reader looks for, those that failed or all."""
+def incident_executions() -> str:
+    """TraceQL: executions that failed, of what the reader looks for; any of them, for the newest would read every span."""
     wanted = "".join(
         f" && (span.{name} {_begins(box)} || `${{{box}}}` = ``)"
         for name, box in (("company.id", "company"), ("process.id", "process"), ("request.id", "request"))
     )
-    status = '!= "success"' if failed else "!= nil"
-    return f"{{ span.process.status {status}{wanted} }} | {_TOLD}"
+    return f'{{ span.process.status != "success"{wanted} && {_TRACED_THERE} }} | {_TOLD}'
+
+
+def no_alert() -> str:
+    """0 while no alert fires: Grafana's history of states cannot say in words why it is empty."""
+    return 'vector(0) unless on () ALERTS{alertstate="firing",severity!="none"}'
 
 
 def all_alerts() -> str:
-    """1 while an alert fires."""
-    return 'max by (alertname, service, slo, probe, severity) (ALERTS{alertstate="firing",severity!="none"})'
+    """How urgent each alert is while it fires: 3 critical, 2 warning, 1 any other. ``about``: its SLO, probe or name."""
+    told = "alertname, service, slo, probe, severity"
+    ranks = {"3 * ": 'severity="critical"', "2 * ": 'severity="warning"', "": 'severity!~"critical|warning|none"'}
+    firing = (f'{rank}max by ({told}) (ALERTS{{alertstate="firing",{which}}})' for rank, which in ranks.items())
+    expr = " or ".join(firing)
+    for label in ("alertname", "probe", "slo"):
+        expr = f'label_replace({expr}, "about", "$1", "{label}", "(.+)")'
+    return expr
 
 
 # --- deployments --------------------------------------------------------------------------------------------------
@@ -819,18 +884,20 @@ def all_alerts() -> str:
 def deployments(range_: str = "30d") -> str:
     """When each deployment started, succeeded or failed, in milliseconds."""
     told = "service, version, commit, environment, status, deployment"
-    return f"max by ({told}) (last_over_time({deploy.TIMESTAMP}[{range_}])) * 1000"
+    return f"max by ({told}) (last_over_time({deploy.TIMESTAMP}{where(environment=_CHOSEN)}[{range_}])) * 1000"
 
 
 def deployment_figure(name: str, range_: str = "30d") -> str:
     """One of the figures of deployments, by service."""
-    return deploy.figure(name, range_)
+    narrowed = promql.with_matchers(deploy.figure(name, range_), {"environment": _CHOSEN})
+    return narrowed.replace(f'environment="{_CHOSEN}"', f'environment=~"{_CHOSEN}"')
 
 
-def deployment_marks(telemetry: str = "") -> str:
+def deployment_marks() -> str:
     """LogQL: what was deployed."""
-    name = f"={quote(telemetry)}" if telemetry else '=~".+"'
-    return f'{{service_name{name}}} | event=~"deployment[.].+"'
+    # A deployment is a notice, and a failed one an error: streams apart from those of the services' usual lines.
+    streams = f"{where(service_name=Like('.+'), **_THERE)[:-1]},severity_text!~`(?i)({names.USUAL_SEVERITIES})[1-4]?`}}"
+    return f"{streams} | event=~`deployment[.].+`"
 
 
 # --- the contract -------------------------------------------------------------------------------------------------
@@ -869,6 +936,7 @@ def promised(slos: Iterable[ResolvedSlo]) -> str:
             labels = {
                 "service": slo.service,
                 "slo": slo.name,
+                "title": slo.title,
                 "period": slo.sla.period.removeprefix("calendar "),
                 "dashboard": names.service_uid(slo.service),
             }

@@ -61,7 +61,7 @@ def _course() -> Tile:
     panel = graph(
         "Left of each promise, in its own month or quarter",
         "It begins at 100% with each period, and must not reach 0 before its end. A step down is an incident; a slope that "
-        "gets there before the end needs work now. Counted by whole hours, in UTC.",
+        "gets there before the end needs work now. Counted by whole hours, in UTC: the table above is up to an hour ahead.",
         [Ask(ask.sla_left(), "{{service}} {{slo}}")],
         empty="Nothing has been recorded in this range: it is counted by whole hours.",
         unit="percentunit",
@@ -69,6 +69,7 @@ def _course() -> Tile:
         lowest=-1,
         highest=1,
         decimals=1,
+        values=False,
     )
     return Tile("course", panel, 24, 9)
 
@@ -88,7 +89,8 @@ def _table(model: Model) -> AnyPanel:
         ],
         [
             Column("service", "Service", 180, link=("Open the service", f"/d/${{__data.fields.dashboard}}?{KEEP_TIME}")),
-            Column("slo", "Promise"),
+            Column("title", "Promise"),
+            Column("slo", "SLO", 200),
             Column("period", "Counted by", 110),
             Column("Value #Promised", "Promised", 110, "percentunit", 3),
             Column("Value #Kept", "Was", 110, "percentunit", 3, empty="no events"),

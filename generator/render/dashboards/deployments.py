@@ -21,6 +21,7 @@ from generator.render.dashboards.style import (
     Step,
     Tile,
     dashboard,
+    environment,
     grid,
     link,
     log_lines,
@@ -45,6 +46,7 @@ def render(more: Sequence[Section] = ()) -> m.Dashboard:
         tags=["deployments"],
         since="now-7d",
         links=[link("Overview", f"/d/{names.OVERVIEW_UID}", icon="apps")],
+        variables=[environment()],
     )
 
 
@@ -57,7 +59,7 @@ def _figures() -> AnyPanel:
             "Failed, or taken back",
             unit="percentunit",
             decimals=0,
-            limits=(Step(None, GOOD), Step(0.15, WATCH), Step(0.3, BAD)),
+            limits=(Step(None, NEUTRAL), Step(0, GOOD), Step(0.15, WATCH), Step(0.3, BAD)),
         ),
         "duration_seconds": Column("Value #duration_seconds", "Takes", unit="s", decimals=0),
         "time_to_recovery_seconds": Column("Value #time_to_recovery_seconds", "Well again after", unit="s", decimals=0),
@@ -84,7 +86,7 @@ def _list() -> AnyPanel:
             Column("service", "Service"),
             Column("version", "Version", 110),
             Column("commit", "Commit", 130),
-            Column("environment", "Where", 110),
+            Column("environment", "Environment", 125),
             Column("deployment"),
         ],
         empty=_NONE,

@@ -14,6 +14,7 @@ from generator.render.dashboards.style import (
     BAD,
     BLUE,
     CLOCK,
+    KEEP_ENVIRONMENT,
     KEEP_TIME,
     NEUTRAL,
     Ask,
@@ -25,10 +26,12 @@ from generator.render.dashboards.style import (
     TextBox,
     Tile,
     dashboard,
+    environment,
     graph,
     grid,
     link,
     log_lines,
+    panel_id,
     rows,
     tile_number,
 )
@@ -36,9 +39,12 @@ from generator.render.dashboards.style import (
 TITLE = "Error tracking"
 CHOSEN = ask.Like("$service")
 _EMPTY = "No errors are logged in this range, for what is chosen above."
-_HERE = f"/d/{names.ERRORS_UID}?var-service=${{service}}"
+_HERE = f"/d/{names.ERRORS_UID}?{KEEP_ENVIRONMENT}&var-service=${{service}}"
 TO_ERROR = f"{_HERE}&var-kind=${{__data.fields.Error}}&var-place=${{__data.fields.Where}}&{KEEP_TIME}"
-TO_TRACE = f"/d/{names.INCIDENT_UID}?var-trace=${{__data.fields.Trace}}&{KEEP_TIME}"
+TO_TRACE = f"/d/{names.INCIDENT_UID}?{KEEP_ENVIRONMENT}&var-trace=${{__data.fields.Trace}}&{KEEP_TIME}"
+# The panels whose answers others show too.
+_GROUPS = panel_id(names.ERRORS_UID, "top", "groups")
+_LINES = panel_id(names.ERRORS_UID, "lines", "lines")
 NEW = {"1": ("New", BAD), "0": ("Known", NEUTRAL)}
 
 
@@ -50,6 +56,7 @@ def render(model: Model, more: Sequence[Section] = ()) -> m.Dashboard:
         Choices("service", "Service", shown, every=".+", description="That logs them: its service.name.").model(),
         TextBox("kind", "Error", "Its type or the beginning of it; a row of the table fills it in.").model(),
         TextBox("place", "Where", "The place or the beginning of it; a row of the table fills it in.").model(),
+        environment(),
         Looked("deployed", ask.deployed("$service"), ask.NEVER).model(),
     ]
     sections = [
@@ -68,7 +75,7 @@ def render(model: Model, more: Sequence[Section] = ()) -> m.Dashboard:
         since="now-6h",
         links=[
             link("Overview", f"/d/{names.OVERVIEW_UID}", icon="apps"),
-            link("Incident", f"/d/{names.INCIDENT_UID}", icon="search"),
+            link("Incident", f"/d/{names.INCIDENT_UID}?{KEEP_ENVIRONMENT}", icon="search"),
         ],
         variables=variables,
         refresh="1m",
@@ -80,19 +87,21 @@ def _numbers() -> list[Tile]:
         "New since the deployment",
         "Kinds of errors that were first seen after the newest deployment in the range. The deployment is the likeliest cause: "
         "take it back. With no deployment in the range, nothing counts as new.",
-        Ask(f"sum({ask.error_is_new(CHOSEN)})", source="loki", instant=True),
+        Ask("", source="loki", instant=True, of=_GROUPS),
         words={"0": ("None", NEUTRAL)},
         limits=(Step(None, NEUTRAL), Step(1, BAD)),
         empty="No errors",
+        column=("Value #New", "sum"),
     )
     every = tile_number(
         "Errors",
         "Log lines at level error or above in the range.",
-        Ask(f"sum({ask.error_groups(CHOSEN, boxes=True)})", source="loki", instant=True),
+        Ask("", source="loki", instant=True, of=_GROUPS),
         words={},
         limits=(Step(None, NEUTRAL),),
         empty="No errors",
         unit="locale",
+        column=("Value #Count", "sum"),
     )
     return [Tile("new", new, 12, 3), Tile("every", every, 12, 3)]
 
@@ -139,7 +148,8 @@ def _lines() -> Any:
     return rows(
         "Lines and their traces",
         "The column Trace opens the request that wrote it, with its spans and all of its lines.",
-        Ask(ask.error_lines(CHOSEN, boxes=True), source="loki"),
+        # Each line costs more to send than to find.
+        Ask(ask.error_lines(CHOSEN, boxes=True), source="loki", limit=300),
         [
             Column("Time", "When", 130, CLOCK),
             Column("Line", "Line"),
@@ -154,15 +164,15 @@ def _all() -> Any:
     return log_lines(
         "Lines with all of their fields, newest first",
         "Open a line for its version, function, process and error's message.",
-        Ask(ask.error_lines(CHOSEN, boxes=True), source="loki"),
+        Ask("", source="loki", of=_LINES),
     )
 
 
 def top(telemetry: str) -> Any:
     """The most frequent errors of a service."""
     to = (
-        f"/d/{names.ERRORS_UID}?var-service={telemetry}&var-kind=${{__data.fields.Error}}&var-place=${{__data.fields.Where}}"
-        f"&{KEEP_TIME}"
+        f"/d/{names.ERRORS_UID}?{KEEP_ENVIRONMENT}&var-service={telemetry}"
+        f"&var-kind=${{__data.fields.Error}}&var-place=${{__data.fields.Where}}&{KEEP_TIME}"
     )
     return grid(
         "Top errors",

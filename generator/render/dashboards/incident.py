@@ -2,48 +2,57 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 from grafana_foundation_sdk.models import dashboard as m
 
 from generator import names
 from generator.render.dashboards import ask
-from generator.render.dashboards.process import STATUSES, executions
+from generator.render.dashboards.alerts import ALERT_WORDS
+from generator.render.dashboards.process import STATUSES, ended, executions
 from generator.render.dashboards.style import (
     BAD,
     CLOCK,
     GOOD,
+    KEEP_ENVIRONMENT,
     KEEP_TIME,
     NEUTRAL,
     Ask,
     Column,
+    Only,
     Section,
     Step,
     TextBox,
     Tile,
     dashboard,
+    environment,
     graph,
     history,
     line,
     link,
     log_lines,
     one_trace,
+    panel_id,
     prose,
     rows,
     tile_number,
 )
 
-_HERE = f"/d/{names.INCIDENT_UID}?var-company=${{company}}&var-process=${{process}}&var-request=${{request}}"
+_PAGE = f"/d/{names.INCIDENT_UID}?{KEEP_ENVIRONMENT}"
+_HERE = f"{_PAGE}&var-company=${{company}}&var-process=${{process}}&var-request=${{request}}"
 TO_TRACE = f"{_HERE}&var-trace=${{__data.fields.Trace}}&{KEEP_TIME}"
-TO_COMPANY = (
-    f"/d/{names.INCIDENT_UID}?var-company=${{__data.fields.Company}}&var-process=${{process}}&var-request=${{request}}"
-    f"&{KEEP_TIME}"
-)
+TO_COMPANY = f"{_PAGE}&var-company=${{__data.fields.Company}}&var-process=${{process}}&var-request=${{request}}&{KEEP_TIME}"
 _HOW = (
     "<b>What happened?</b> Write whatever you know above: a company, a process or a request's id, whole or its beginning. "
     "Choose the time at the top right, such as 14:38 to 14:48. A company narrows the page to it; a trace shows its spans and "
     "all of its log lines below. What is left empty narrows nothing."
 )
-# A query that finds nothing, where the id of a trace would stand: an empty one is an error to Tempo.
-_NO_TRACE = "{ false }"
+# The panels whose answers others show too: each answer reads every line of the range.
+_FAILURES = panel_id(names.INCIDENT_UID, "top", "types")
+_ERRORS = panel_id(names.INCIDENT_UID, "which", "errors")
+# Lines to look through; each costs more to send than to find.
+_MOST = 500
+_FAILED = (("process_status", False, "success"),)
 _EMPTY = "None in this range, for what is written above."
 
 
@@ -53,7 +62,7 @@ def render() -> m.Dashboard:
         TextBox("company", "Company", "Its id or the beginning of it, as in the attribute company.id."),
         TextBox("process", "Process", "Its id or the beginning of it, as in the attribute process.id."),
         TextBox("request", "Request id", "As in the answer's header X-Request-ID, or the beginning of it."),
-        TextBox("trace", "Trace", "Chosen in a table below.", hidden=True, default=_NO_TRACE),
+        TextBox("trace", "Trace", "Chosen in a table below.", hidden=True, default=ask.NO_TRACE),
     ]
     sections = [
         Section("top", "", [Tile("how", prose(_HOW), 24, 2), *_numbers(), *_when()]),
@@ -70,25 +79,45 @@ def render() -> m.Dashboard:
         tags=["incident"],
         since="now-30m",
         links=[link("Overview", f"/d/{names.OVERVIEW_UID}", icon="apps")],
-        variables=[box.model() for box in boxes],
+        variables=[*(box.model() for box in boxes), environment()],
         refresh="",
     )
 
 
-def _number(title: str, description: str, expr: str, limits: tuple[Step, ...], words: dict[str, tuple[str, str]]) -> Tile:
-    query = Ask(expr, source="loki", instant=True)
-    panel = tile_number(title, description, query, words=words, limits=limits, empty="None at all", unit="locale")
-    return Tile(title, panel, 6, 3)
-
-
 def _numbers() -> list[Tile]:
-    bad = (Step(None, GOOD), Step(1, BAD))
+    bad, any_number = (Step(None, NEUTRAL), Step(0, GOOD), Step(1, BAD)), (Step(None, NEUTRAL),)
     none = {"0": ("None", GOOD)}
+    runs, lines = Ask("", source="loki", instant=True, of=_FAILURES), Ask("", source="loki", of=_ERRORS)
+
+    def number(
+        title: str,
+        description: str,
+        shown: Ask,
+        column: tuple[str, str],
+        only: Sequence[Only] = (),
+        limits: tuple[Step, ...] = bad,
+        words: Mapping[str, tuple[str, str]] = none,
+    ) -> Tile:
+        panel = tile_number(
+            title,
+            description,
+            shown,
+            words=words,
+            limits=limits,
+            empty="None at all",
+            unit="locale",
+            column=column,
+            only=only,
+        )
+        return Tile(title, panel, 6, 3)
+
+    companies = (*_FAILED, ("company_id", False, ""))
+    most = {**none, str(_MOST): (f"{_MOST} or more", BAD)}
     return [
-        _number("Executions", "All that ended in the range.", ask.incident_total(), (Step(None, NEUTRAL),), {}),
-        _number("Failed", "Those without success. Each is below.", ask.incident_failures(), bad, none),
-        _number("Companies hurt", "All: the service. One: something of theirs.", ask.incident_companies(), bad, none),
-        _number("Error logs", "Log lines at level error or above.", ask.incident_error_count(), bad, none),
+        number("Executions", "All that ended in the range.", runs, ("Value #A", "sum"), (), any_number, {}),
+        number("Failed", "Those without success. Each is below.", runs, ("Value #A", "sum"), _FAILED),
+        number("Companies hurt", "Many: the service. One: theirs.", runs, ("company_id", "distinctCount"), companies),
+        number("Error logs", "Lines at level error or above; the newest below.", lines, ("Line", "count"), words=most),
     ]
 
 
@@ -96,7 +125,7 @@ def _when() -> list[Tile]:
     runs = graph(
         "Executions over time",
         "When it began, and whether it goes on. Drag over the picture to narrow the time to where it begins.",
-        [Ask(ask.incident_runs("process_status"), "{{process_status}}", source="loki")],
+        [Ask(ask.incident_runs(), "{{process_status}}", source="loki")],
         empty=_EMPTY,
         decimals=0,
         values=False,
@@ -109,53 +138,59 @@ def _when() -> list[Tile]:
     companies = rows(
         "Who is hurt",
         "Executions that failed, by company. A row narrows the page to it.",
-        Ask(ask.incident_failures("company_id"), source="loki", instant=True),
+        Ask("", source="loki", instant=True, of=_FAILURES),
         [
             Column("company_id", "Company", link=("Only this company", TO_COMPANY), empty="without a company"),
             Column("Value #A", "Failed", 80, decimals=0),
         ],
         empty="Nobody, for what is written above.",
         sort=[("Failed", True)],
+        only=_FAILED,
+        summed="Value #A",
     )
     types = rows(
-        "By what",
-        "Executions that failed, by process and the error's type. One type is one fault.",
-        Ask(ask.incident_failures("process_id, error_type"), source="loki", instant=True),
+        "By what, and where",
+        "Executions that failed, by the error's type, the process and its stage. One row is one fault.",
+        Ask(ask.incident_outcomes(), source="loki", instant=True),
         [
             Column("error_type", "Error"),
-            Column("process_id", "Process", 215),
+            Column("process_id", "Process"),
+            Column("process_stage", "Stage", 110, empty="none"),
             Column("Value #A", "Failed", 80, decimals=0),
         ],
         empty="Nothing failed, for what is written above.",
         sort=[("Failed", True)],
+        only=_FAILED,
+        summed="Value #A",
     )
-    return [Tile("runs", runs, 9, 7), Tile("companies", companies, 5, 7), Tile("types", types, 10, 7)]
+    return [Tile("runs", runs, 7, 7), Tile("companies", companies, 5, 7), Tile("types", types, 12, 7)]
 
 
 def _which() -> list[Tile]:
-    failed = executions(
+    failed = ended(
         "Executions that failed",
-        "The column Trace shows its spans and log lines below.",
-        ask.incident_executions(failed=True),
+        "The column Trace shows its spans and log lines below. Stage and error say where and what.",
+        Ask("", source="loki", of=_ERRORS),
         empty=_EMPTY,
         process=True,
         here=f"{_HERE}&",
-        limit=50,
+        only=[(ask.ENDED[0], True, ask.ENDED[1])],
     )
     errors = rows(
         "Error lines",
         "The column Trace shows the execution that wrote it below, with all of its lines.",
-        Ask(ask.incident_errors(), source="loki"),
+        Ask(ask.incident_errors(), source="loki", limit=_MOST),
         [
             Column("Time", "When", 130, CLOCK),
             Column("company_id", "Company", 90, link=("Only this company", TO_COMPANY), empty=""),
+            Column("process_stage", "Stage", 90, empty=""),
             Column("Line", "Line"),
             Column("trace_id", "Trace", 100, link=("Its spans and log lines", TO_TRACE), empty="none"),
         ],
         empty=_EMPTY,
         sort=[("Time", True)],
     )
-    return [Tile("failed", failed, 12, 9), Tile("errors", errors, 12, 9)]
+    return [Tile("failed", failed, 24, 8), Tile("errors", errors, 24, 8)]
 
 
 def _story() -> list[Tile]:
@@ -173,10 +208,18 @@ def _story() -> list[Tile]:
 
 
 def _around() -> list[Tile]:
-    every = executions(
+    every = ended(
         "All executions, newest first",
-        "Those that went well too: was it slow, which version, which stage?",
-        ask.incident_executions(failed=False),
+        "Those that went well too: was it slow, which stage, which company?",
+        Ask(ask.incident_ended(), source="loki", limit=200),
+        empty=_EMPTY,
+        process=True,
+        here=f"{_HERE}&",
+    )
+    traced = executions(
+        "Executions that failed, as traces tell",
+        "Any fifty, not the newest. Services that write no log lines about their executions are only here.",
+        ask.incident_executions(),
         empty=_EMPTY,
         process=True,
         here=f"{_HERE}&",
@@ -185,13 +228,18 @@ def _around() -> list[Tile]:
     alerts = history(
         "Alerts that fired then",
         "Of all services: what broke first is often what made the others fail.",
-        [Ask(ask.all_alerts(), "{{service}} {{slo}}{{probe}} {{severity}}")],
-        {"1": ("fires", BAD)},
+        [Ask(ask.all_alerts(), "{{service}} {{about}}"), Ask(ask.no_alert(), "No alert")],
+        ALERT_WORDS,
         empty="No alert fired in this range.",
     )
     lines = log_lines(
         "All log lines, newest first",
         "Of every level, for what is written above. Open a line for its fields and its trace.",
-        Ask(ask.incident_lines(), source="loki"),
+        Ask(ask.incident_lines(), source="loki", limit=_MOST),
     )
-    return [Tile("every", every, 12, 10), Tile("alerts", alerts, 12, 10), Tile("all-lines", lines, 24, 12)]
+    return [
+        Tile("every", every, 24, 9),
+        Tile("traced", traced, 12, 9),
+        Tile("alerts", alerts, 12, 9),
+        Tile("all-lines", lines, 24, 12),
+    ]

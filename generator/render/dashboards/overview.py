@@ -14,6 +14,7 @@ from generator.render.dashboards import ask, deployments, errors, own
 from generator.render.dashboards.style import (
     BAD,
     GOOD,
+    KEEP_ENVIRONMENT,
     KEEP_TIME,
     NEUTRAL,
     SEVERITY_COLOURS,
@@ -79,7 +80,7 @@ def _links(model: Model) -> list[DashboardLink]:
 
 
 def _tiles() -> list[Tile]:
-    none_or_bad = (Step(None, GOOD), Step(1, BAD))
+    none_or_bad = (Step(None, BAD), Step(0, GOOD), Step(1, BAD))
     none = {"0": ("None", GOOD)}
     return [
         Tile(
@@ -115,7 +116,7 @@ def _tiles() -> list[Tile]:
                 "SLOs that have broken their promise for this window. No risky change to these services until they recover.",
                 Ask(ask.exhausted(), instant=True),
                 words=none,
-                limits=(Step(None, GOOD), Step(1, WATCH)),
+                limits=(Step(None, BAD), Step(0, GOOD), Step(1, WATCH)),
                 empty="Prometheus does not answer",
             ),
             5,
@@ -129,7 +130,7 @@ def _tiles() -> list[Tile]:
                 "exports its metrics.",
                 Ask(ask.in_state(ask.SILENT), instant=True),
                 words=none,
-                limits=(Step(None, GOOD), Step(1, NEUTRAL)),
+                limits=(Step(None, BAD), Step(0, GOOD), Step(1, NEUTRAL)),
                 empty="Prometheus does not answer",
             ),
             5,
@@ -152,7 +153,8 @@ def _tiles() -> list[Tile]:
 
 
 def slo_table(model: Model, service: str = "", slos: Collection[str] = ()) -> AnyPanel:
-    """Every SLO, those of one service, or some of it, worst first."""
+    """Every SLO, those of one service, or some of it, worst first. Pages of one service have the variable ``environment``."""
+    there = f"{TO_SERVICE}&{KEEP_ENVIRONMENT}" if service else TO_SERVICE
     shown = model.by_name[service].slos if service else model.slos
     windows = {slo.window for slo in shown if not slos or slo.name in slos}
     labels = {"service": service} if service else {}
@@ -168,14 +170,14 @@ def slo_table(model: Model, service: str = "", slos: Collection[str] = ()) -> An
         asks.append(Ask(ask.lasts(windows, **labels), instant=True, ref="Lasts"))
     columns = [
         Column("Value #State", "State", 150, words=STATES, limits=(Step(None, NEUTRAL),), filled=True),
-        Column("service", "" if service else "Service", 120, link=("Open the service", TO_SERVICE)),
-        Column("slo", "SLO", 260, link=("Open this SLO", TO_SERVICE)),
+        Column("service", "" if service else "Service", 120, link=("Open the service", there)),
+        Column("slo", "SLO", 285, link=("Open this SLO", there)),
         Column("title", "Promise", None),
-        Column("Value #Left", "Budget left", 125, "percentunit", 1, below=FAR_OVERSPENT, limits=BUDGET_STEPS, empty="not yet"),
+        Column("Value #Left", "Budget left", 115, "percentunit", 1, below=FAR_OVERSPENT, limits=BUDGET_STEPS, empty="not yet"),
         Column("Value #Burn", "Burn rate 1h", 110, "suffix:×", 1, limits=BURN_STEPS, empty="no traffic"),
         Column("Value #Lasts", "Gone in", 95, "dtdurations", 0, empty="–"),
-        Column("promised", "Promised", 130),
-        Column("owner", "Owner", 110),
+        Column("promised", "Promised", 120),
+        Column("owner", "Owner", 90),
         *(Column(name) for name in ("Value #Objective", "objective", "window", "tier", "dashboard", "runbook")),
     ]
     return grid(
@@ -190,8 +192,8 @@ def slo_table(model: Model, service: str = "", slos: Collection[str] = ()) -> An
     )
 
 
-def firing_alerts(model: Model, service: str = "", *, narrow: bool = False) -> AnyPanel:
-    """What fires now, pages first. ``narrow`` leaves out what its page says already."""
+def firing_alerts(model: Model, service: str = "", *, narrow: bool = False, brief: bool = False) -> AnyPanel:
+    """What fires now, pages first. ``narrow`` leaves out what its page says already, ``brief`` the alerts' names too."""
     labels = {"service": service} if service else {}
     severities = {str(rank): (name, colour) for rank, (name, colour) in enumerate(SEVERITY_COLOURS.items())}
     columns = [
@@ -200,7 +202,7 @@ def firing_alerts(model: Model, service: str = "", *, narrow: bool = False) -> A
         Column("service", "" if service else "Service", 120, link=("Open the service", ALERT_TO_SERVICE)),
         Column("section", "About", None if narrow else 300, link=("What to do", TO_RUNBOOK)),
         Column("Value", "Since", 130, "dateTimeFromNow"),
-        Column("alertname", "Alert", None, link=("What to do", TO_RUNBOOK)),
+        Column("alertname", "" if brief else "Alert", 185 if narrow else None, link=("What to do", TO_RUNBOOK)),
         Column("owner", "" if narrow else "Owner", 110),
         *(Column(name) for name in ("severity", "slo", "probe", "dashboard", "runbook")),
     ]

@@ -11,7 +11,7 @@ from grafana_foundation_sdk.models import dashboard as m
 
 from generator import names
 from generator.model import Model, ResolvedPanel, ResolvedService
-from generator.render.dashboards import style
+from generator.render.dashboards import ask, style
 from generator.render.dashboards.style import BLUE, Ask, Section, Step, Tile, graph, link, steps
 
 _UNITS = {"number": "short", "percent": "percentunit", "seconds": "s", "bytes": "bytes", "per second": "suffix:/s"}
@@ -78,7 +78,7 @@ def _panel(panel: ResolvedPanel) -> Any:
     about = (
         panel.description or f"Change it under services.{panel.service}.panels of slos.yaml, and say there what to look for."
     )
-    asks = [Ask(expr, instant=panel.show == "number") for expr in panel.exprs]
+    asks = [Ask(expr, ask.series_name(expr, panel.title), instant=panel.show == "number") for expr in panel.exprs]
     if panel.show == "number":
         number = stat.Panel().title(panel.title).description(about).no_value(_EMPTY).unit(_UNITS[panel.unit])
         number.color_mode(cm.BigValueColorMode.VALUE).graph_mode(cm.BigValueGraphMode.NONE)

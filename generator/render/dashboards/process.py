@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any
 from urllib.parse import quote
@@ -16,16 +17,19 @@ from generator.render.dashboards.style import (
     BLUE,
     CLOCK,
     GOOD,
+    KEEP_ENVIRONMENT,
     KEEP_TIME,
     NEUTRAL,
     PURPLE,
     WATCH,
     Ask,
     Column,
+    Only,
     Section,
     Step,
     Tile,
     dashboard,
+    environment,
     graph,
     grid,
     line,
@@ -40,7 +44,8 @@ from generator.units import Duration, percent
 SLOW = Duration(Decimal(1))
 STATUSES = {"success": GOOD, "timeout": WATCH, "error": BAD}
 STATUS_WORDS = {"success": ("Success", GOOD), "timeout": ("Timeout", WATCH), "error": ("Error", BAD)}
-FAILED_STEPS = (Step(None, GOOD), Step(0.001, WATCH), Step(0.05, BAD))
+FAILED_STEPS = (Step(None, NEUTRAL), Step(0, GOOD), Step(0.001, WATCH), Step(0.05, BAD))
+_INCIDENT = f"/d/{names.INCIDENT_UID}?{KEEP_ENVIRONMENT}"
 
 
 def render(model: Model, service: ResolvedService, process: ResolvedProcess) -> m.Dashboard:
@@ -55,8 +60,8 @@ def render(model: Model, service: ResolvedService, process: ResolvedProcess) -> 
     ]
     links = [
         link("Overview", f"/d/{names.OVERVIEW_UID}", icon="apps"),
-        link(service.title, f"/d/{names.service_uid(service.name)}", icon="arrow-left"),
-        link("Incident", f"/d/{names.INCIDENT_UID}?var-process={quote(process.id)}", icon="search"),
+        link(service.title, f"/d/{names.service_uid(service.name)}?{KEEP_ENVIRONMENT}", icon="arrow-left"),
+        link("Incident", f"{_INCIDENT}&var-process={quote(process.id)}", icon="search"),
         *(link(title, f"/d/{uid}", icon="doc") for title, uid in _runbook(service, process)),
     ]
     if process.documentation_url:
@@ -71,6 +76,7 @@ def render(model: Model, service: ResolvedService, process: ResolvedProcess) -> 
         tags=["process", f"service:{service.name}", f"owner:{process.owner}", f"tier:{process.tier}"],
         since="now-3h",
         links=links,
+        variables=[environment("Its objectives are of all that its metrics count.")],
     )
 
 
@@ -89,14 +95,14 @@ def _top(model: Model, service: ResolvedService, process: ResolvedProcess, runs:
     failing, limit = _objective(service, process, "success"), process.sla
     allowed = float(failing.budget) if failing else 0.01
     promise = f"{percent(failing.objective)} must succeed. " if failing else "No objective is set for it. "
-    slow = (Step(None, GOOD), Step(float(limit.seconds), BAD)) if limit else (Step(None, NEUTRAL),)
+    slow = (Step(None, NEUTRAL), Step(0, GOOD), Step(float(limit.seconds), BAD)) if limit else (Step(None, NEUTRAL),)
     numbers = {
         "failed": tile_number(
             "Fails, last hour",
             f"{promise}Green up to what may fail, red from ten times that. Errors by type, below, say why.",
             Ask(runs.share("failed", window="1h"), instant=True),
             words={"0": ("None", GOOD)},
-            limits=(Step(None, GOOD), Step(allowed, WATCH), Step(min(allowed * 10, 0.5), BAD)),
+            limits=(Step(None, NEUTRAL), Step(0, GOOD), Step(allowed, WATCH), Step(min(allowed * 10, 0.5), BAD)),
             empty=nothing,
             unit="percentunit",
             decimals=2,
@@ -106,7 +112,7 @@ def _top(model: Model, service: ResolvedService, process: ResolvedProcess, runs:
             "Whoever waited gave up. Which stage takes the time, below, says where.",
             Ask(runs.share("timeout", window="1h"), instant=True),
             words={"0": ("None", GOOD)},
-            limits=(Step(None, GOOD), Step(allowed, WATCH), Step(min(allowed * 10, 0.5), BAD)),
+            limits=(Step(None, NEUTRAL), Step(0, GOOD), Step(allowed, WATCH), Step(min(allowed * 10, 0.5), BAD)),
             empty=nothing,
             unit="percentunit",
             decimals=2,
@@ -152,9 +158,10 @@ def _flow(service: ResolvedService, process: ResolvedProcess, runs: ask.Runs) ->
     success = _objective(service, process, "success")
     asks = [Ask(runs.share("failed"), "Fails"), Ask(runs.share("timeout"), "Times out")]
     allowed = (Step(None, "transparent"), Step(float(success.budget), BAD)) if success else ()
+    meant = f"Above the dashed line more fails than {percent(success.objective)} allows." if success else "No objective is set."
     failures = graph(
         "Share that fails",
-        f"Above the dashed line more fails than {percent(success.objective)} allows." if success else "No objective is set.",
+        f"{meant} Did it begin at a mark of a deployment? Errors by type, below, say why.",
         asks,
         empty="No execution in this range: nothing could fail.",
         unit="percentunit",
@@ -239,7 +246,7 @@ def _who(process: ResolvedProcess, runs: ask.Runs) -> list[Tile]:
                 "Company",
                 link=(
                     "What happened to them",
-                    f"/d/{names.INCIDENT_UID}?var-company=${{__data.fields.Company}}&var-process={quote(process.id)}&{KEEP_TIME}",
+                    f"{_INCIDENT}&var-company=${{__data.fields.Company}}&var-process={quote(process.id)}&{KEEP_TIME}",
                 ),
             ),
             Column("Value #A", "Failed", 100, decimals=0),
@@ -257,7 +264,7 @@ def executions(
     *,
     empty: str,
     process: bool = False,
-    here: str = f"/d/{names.INCIDENT_UID}?",
+    here: str = f"{_INCIDENT}&",
     limit: int = 20,
 ) -> Any:
     """Executions that a TraceQL query finds, newest first; each row opens one on the incident page.
@@ -265,7 +272,7 @@ def executions(
     ``here`` is that page's address with what is chosen there already, up to the next variable. ``process`` says which process
     each is of.
     """
-    company = f"/d/{names.INCIDENT_UID}?var-company=${{__data.fields.Company}}&{KEEP_TIME}"
+    company = f"{_INCIDENT}&var-company=${{__data.fields.Company}}&{KEEP_TIME}"
     trace = f"{here}var-trace=${{__data.fields.Trace}}&{KEEP_TIME}"
     return rows(
         title,
@@ -279,36 +286,68 @@ def executions(
             Column("Duration", "Took", 80),
             # Where there are all processes there is no room for both.
             *([] if process else [Column("error.type", "Error", empty="")]),
-            Column("traceIdHidden", "Trace", 100, link=("Its spans and log lines", trace)),
+            Column("traceIdHidden", "Trace", 100 if process else None, link=("Its spans and log lines", trace)),
         ],
         empty=empty,
         sort=[("Began", True)],
     )
 
 
+def ended(
+    title: str,
+    description: str,
+    ask_: Ask,
+    *,
+    empty: str,
+    process: bool = False,
+    here: str = f"{_INCIDENT}&",
+    only: Sequence[Only] = (),
+) -> Any:
+    """Executions out of the log lines that they end with, newest first; the rest as in `executions`.
+
+    Loki has the newest first and the lines of what failed apart, where Tempo would read every span of the range.
+    """
+    company = f"{_INCIDENT}&var-company=${{__data.fields.Company}}&{KEEP_TIME}"
+    trace = f"{here}var-trace=${{__data.fields.Trace}}&{KEEP_TIME}"
+    return rows(
+        title,
+        description,
+        ask_,
+        [
+            Column("Time", "Ended", 130, CLOCK),
+            Column("process_status", "Status", 85, words=STATUS_WORDS, limits=(Step(None, NEUTRAL),), filled=True),
+            *([Column("process_id", "Process")] if process else []),
+            Column("process_stage", "Stage", 100, empty=""),
+            Column("error_type", "Error", empty=""),
+            Column("company_id", "Company", 100, link=("What happened to them", company), empty=""),
+            Column("duration_seconds", "Took", 80, "s", 2),
+            Column("trace_id", "Trace", 100, link=("Its spans and log lines", trace), empty="none"),
+        ],
+        empty=empty,
+        sort=[("Ended", True)],
+        only=only,
+    )
+
+
 def _evidence(process: ResolvedProcess, runs: ask.Runs) -> list[Tile]:
     slow = process.sla or SLOW
+    title, empty = "Executions that failed", "No execution failed in this range."
+    about = "The column Trace opens one with its spans and its log lines: the red span is the place."
+    if runs.spans:
+        failed = executions(title, about, runs.failed(), empty=empty)
+    else:
+        failed = ended(title, about, Ask(runs.failed_lines(), source="loki", limit=100), empty=empty)
     return [
-        Tile(
-            "failed",
-            executions(
-                "Executions that failed",
-                "The column Trace opens one with its spans and its log lines: the red span is the place.",
-                runs.failed(),
-                empty="No execution failed in this range, as far as traces are kept.",
-            ),
-            12,
-            9,
-        ),
+        Tile("failed", failed, 14, 9),
         Tile(
             "slow",
             executions(
                 f"Executions that took longer than {slow}",
-                "The column Trace opens one: the longest span without children is where the time went.",
+                "Any of them, not the newest. In a trace, the longest span without children is where the time went.",
                 runs.slower(slow),
                 empty=f"None took longer than {slow} in this range.",
             ),
-            12,
+            10,
             9,
         ),
         Tile(

@@ -108,10 +108,10 @@ def _tiles(model: Model, service: ResolvedService, found: list[Subject]) -> list
         empty = f"<p>Nothing is watched of {escape(service.title)}, so no alert of it can fire.</p>"
         return [Tile("empty", prose(empty), 24, 4)]
     return [
-        Tile("text", prose(_shown(service), title="", description="What it means, what to check and what mends it."), 15, 25),
+        Tile("text", prose(_shown(service), title="", description="What it means, what to check and what mends it."), 15, 29),
         Tile("live", _live(service, found), 9, 9),
-        Tile("firing", overview.firing_alerts(model, service.name, narrow=True), 9, 7, under=True),
-        Tile("index", prose(_index(service, found), title=f"All runbooks of {service.title}"), 9, 9, under=True),
+        Tile("firing", overview.firing_alerts(model, service.name, narrow=True, brief=True), 9, 7, under=True),
+        Tile("index", prose(_index(service, found), title=f"All runbooks of {service.title}"), 9, 13, under=True),
     ]
 
 
@@ -173,7 +173,7 @@ def _live(service: ResolvedService, found: list[Subject]) -> Any:
         panel.override_by_regexp(name, properties) if name.startswith(".*") else panel.override_by_name(name, properties)
     line(panel, "Fires (at|below).*", BAD, dashed=True, regex=True)
     line(panel, ".*fires (above|below)", BAD, dashed=True, regex=True)
-    service_page.colour_conditions(panel)
+    service_page.colour_conditions(panel, asks)
     for name in limits:
         line(panel, name, BLUE)
     return panel

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -15,6 +17,7 @@ from generator.render.dashboards.style import (
     BAD,
     BLUE,
     GOOD,
+    KEEP_ENVIRONMENT,
     KEEP_TIME,
     NEUTRAL,
     PURPLE,
@@ -27,6 +30,7 @@ from generator.render.dashboards.style import (
     Step,
     Tile,
     dashboard,
+    environment,
     graph,
     grid,
     heat,
@@ -45,10 +49,12 @@ SLOW = Duration(Decimal(1))
 # From this many SLOs on, the page opens with one of them instead of all.
 MANY = 6
 UNITS = {"number": "short", "percent": "percentunit", "seconds": "s", "bytes": "bytes"}
-FAILED_STEPS = (Step(None, GOOD), Step(0.001, WATCH), Step(0.05, BAD))
+FAILED_STEPS = (Step(None, NEUTRAL), Step(0, GOOD), Step(0.001, WATCH), Step(0.05, BAD))
 TIMES_STEPS = (Step(None, NEUTRAL), Step(0, GOOD), Step(1.5, WATCH), Step(3, BAD))
+_ENDLESS = {"Infinity": ("none before", BAD)}
 UP_DOWN = {"1": ("Up", GOOD), "0": ("Down", BAD)}
 CHOSEN = ask.Like("$slo")
+_COUNTED = "Objectives, alerts, probes and latency are of all that this service's metrics count."
 _ABSENT = "No such series in this range. Some appear only once something goes wrong; else, was the metric renamed?"
 
 
@@ -59,20 +65,18 @@ def render(model: Model, service: ResolvedService) -> m.Dashboard:
     sections = [_top(model, service), _endpoints(telemetry)]
     if service.processes:
         sections.append(Section("processes", "Processes", [Tile("processes", _processes(service), 24, _rows(service))]))
+    # What is looked for first stands first: the request, the log line, the neighbour; then how it came about.
+    sections += [_evidence(service, telemetry), _neighbours(model, service, telemetry)]
     if service.slos:
         sections.append(_objective(service))
-    sections += [
-        _latency(service),
-        *own.sections(service),
-        _causes(service),
-        _probes(service),
-        _evidence(service, telemetry),
-        _neighbours(model, service, telemetry),
-    ]
+    sections += [_latency(service), _causes(service), _probes(service), *own.sections(service)]
     links = [
         link("Overview", f"/d/{names.OVERVIEW_UID}", icon="apps"),
         link("Runbook", f"/d/{names.runbook_uid(service.name)}", icon="doc", tooltip="What each alert means and what mends it"),
-        *(link(f"Depends on {other}", f"/d/{names.service_uid(other)}", icon="sitemap") for other in service.depends_on),
+        *(
+            link(f"Depends on {other}", f"/d/{names.service_uid(other)}?{KEEP_ENVIRONMENT}", icon="sitemap")
+            for other in service.depends_on
+        ),
     ]
     about = f"{(service.description or service.title).rstrip('.')}. Owner: {service.owner}. Tier: {service.tier}."
     return dashboard(
@@ -83,7 +87,7 @@ def render(model: Model, service: ResolvedService) -> m.Dashboard:
         tags=["service", f"owner:{service.owner}", f"tier:{service.tier}"],
         since="now-6h",
         links=links,
-        variables=[_choice(service).model()] if service.slos else [],
+        variables=[*([_choice(service).model()] if service.slos else []), environment(_COUNTED)],
         annotations=_annotations(service, telemetry),
     )
 
@@ -134,7 +138,7 @@ def _release(service: ResolvedService) -> Any:
             Column("slo", "SLO"),
             Column("Value #Before", "Bad before", 105, "percentunit", 2, empty="no events"),
             Column("Value #Since", "Bad since", 105, "percentunit", 2, empty="no events"),
-            Column("Value #Times", "Times as many", 140, "suffix:×", 1, limits=TIMES_STEPS),
+            Column("Value #Times", "Times as many", 140, "suffix:×", 1, words=_ENDLESS, limits=TIMES_STEPS),
             Column("service"),
         ],
         empty="No deployment of it is recorded in the last day: lgtm deploy start, finish and fail record them.",
@@ -170,7 +174,11 @@ def _endpoints(telemetry: str) -> Section:
         stacked=True,
         values=False,
     )
-    tiles = [Tile("table", table, 12, 8), Tile("top-errors", errors.top(telemetry), 12, 8), Tile("failing", failing, 12, 7)]
+    tiles = [
+        Tile("table", table, 12, 8),
+        Tile("top-errors", errors.top(telemetry), 12, 8),
+        Tile("failing", failing, 12, 7),
+    ]
     return Section("endpoints", "What fails", [*tiles, Tile("error-rate", _error_rate(telemetry), 12, 7)])
 
 
@@ -201,7 +209,7 @@ def _processes(service: ResolvedService) -> Any:
     )
 
 
-TO_PROCESS = "/d/${__data.fields.dashboard}?" + KEEP_TIME
+TO_PROCESS = f"/d/${{__data.fields.dashboard}}?{KEEP_ENVIRONMENT}&{KEEP_TIME}"
 
 
 def _spent(service: ResolvedService) -> Any:
@@ -285,18 +293,21 @@ def nearness_asks(service: ResolvedService, slo: str) -> list[Ask]:
     return list(asks.values())
 
 
-def colour_conditions(panel: Any) -> None:
-    """The colours of what ``nearness_asks`` draws."""
-    line(panel, "Page.*", BAD, regex=True)
-    line(panel, "Ticket.*", WATCH, regex=True)
+def colour_conditions(panel: Any, asks: Sequence[Ask]) -> None:
+    """The colours of what ``nearness_asks`` draws: pages are red, tickets orange, the quickest condition is the brightest."""
+    for verb, shades in (("Page", ("red", "dark-red")), ("Ticket", ("orange", "dark-orange"))):
+        names_ = dict.fromkeys(one.legend.partition(" {{")[0] for one in asks if one.legend.startswith(verb))
+        for index, name in enumerate(names_):
+            line(panel, f"{re.escape(name)}.*", shades[min(index, 1)], regex=True)
 
 
 def _nearness(service: ResolvedService) -> Any:
+    asks = nearness_asks(service, CHOSEN)
     panel = graph(
         "Burn rates, against their alerts",
         "At 100% the alert fires: over both of its windows the budget is spent that many times too fast. "
         "A page burns the budget within days, a ticket within the window.",
-        nearness_asks(service, CHOSEN),
+        asks,
         empty="No events in this range, or no burn-rate alert is set for it.",
         unit="percentunit",
         limits=(Step(None, "transparent"), Step(1, BAD)),
@@ -304,7 +315,7 @@ def _nearness(service: ResolvedService) -> Any:
         decimals=0,
         values=False,
     )
-    colour_conditions(panel)
+    colour_conditions(panel, asks)
     return panel
 
 
@@ -354,7 +365,7 @@ def alert_panel(alert: ResolvedAlert) -> Any:
     return graph(
         alert.summary if len(alert.summary) <= 60 else alert.name,
         f"{alert.name}: {alert.summary.rstrip('.')}. {lead} {when}{held}. Its runbook says what to do.",
-        [Ask(alert.expr)],
+        [Ask(alert.expr, ask.series_name(alert.expr, alert.name))],
         empty=_ABSENT if limit else "Its condition does not hold.",
         unit=UNITS[limit.unit] if limit else "short",
         limits=threshold_steps(alert.above, alert.below),
@@ -424,7 +435,7 @@ def _evidence(service: ResolvedService, telemetry: str) -> Section:
         Tile(
             "failed-traces",
             traces(
-                "Failed traces",
+                "Failed traces, any of the range",
                 "Requests in which a span of this service failed. Open one: the red span is the place.",
                 Ask(ask.failed_traces(telemetry), source="tempo"),
                 empty=f"No failed traces of {telemetry} in this range.",
@@ -435,7 +446,7 @@ def _evidence(service: ResolvedService, telemetry: str) -> Section:
         Tile(
             "slow-traces",
             traces(
-                f"Traces slower than {slow}",
+                f"Traces slower than {slow}, any of the range",
                 "Open one: the longest span without children is where the time goes.",
                 Ask(ask.slow_traces(telemetry, slow), source="tempo"),
                 empty=f"No trace of {telemetry} took longer than {slow} in this range.",
@@ -453,10 +464,11 @@ def _neighbours(model: Model, service: ResolvedService, telemetry: str) -> Secti
     tiles = []
     if any(model.by_name[name].slos for name in around):
         near = ask.any_of(around)
+        there = f"{overview.TO_SERVICE}&{KEEP_ENVIRONMENT}"
         columns = [
             Column("Value #State", "State", 150, words=overview.STATES, limits=(Step(None, NEUTRAL),), filled=True),
-            Column("service", "Service", 180, link=("Open the service", overview.TO_SERVICE)),
-            Column("slo", "SLO", None, link=("Open this SLO", overview.TO_SERVICE)),
+            Column("service", "Service", 180, link=("Open the service", there)),
+            Column("slo", "SLO", None, link=("Open this SLO", there)),
             Column(
                 "Value #Left",
                 "Budget left",
@@ -471,9 +483,9 @@ def _neighbours(model: Model, service: ResolvedService, telemetry: str) -> Secti
         ]
         panel = grid(
             "Services that it depends on, or that depend on it",
-            "A dependency that is not healthy is the likelier cause: go there first. "
-            + (f"Depends on {', '.join(service.depends_on)}. " if service.depends_on else "")
-            + (f"{', '.join(dependants)} depend on it." if dependants else ""),
+            "A dependency that is not healthy is the likelier cause: go there first."
+            + (f" Depends on {', '.join(service.depends_on)}." if service.depends_on else "")
+            + (f" {', '.join(dependants)} depend on it." if dependants else ""),
             [
                 Ask(ask.objectives(model, service=near), instant=True, ref="Objective"),
                 Ask(ask.state(service=near), instant=True, ref="State"),
@@ -508,7 +520,8 @@ def _neighbours(model: Model, service: ResolvedService, telemetry: str) -> Secti
         Ask(ask.arrows(ask.failed_share(telemetry)), instant=True, ref="Failed"),
         empty="No calls between services in the last five minutes.",
     )
-    tiles += [Tile("calls", calls, 12, 8), Tile("graph", picture, 12, 8)]
+    # The picture needs room: lower, it is cut off.
+    tiles += [Tile("calls", calls, 12, 8), Tile("graph", picture, 24, 11)]
     return Section("neighbours", "Dependencies", tiles)
 
 

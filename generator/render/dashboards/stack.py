@@ -31,8 +31,8 @@ from generator.render.dashboards.style import (
 )
 
 UP_DOWN = {"1": ("Up", GOOD), "0": ("Down", BAD)}
-MEMORY_STEPS = (Step(None, GOOD), Step(0.85, WATCH), Step(1, BAD))
-DISK_STEPS = (Step(None, GOOD), Step(0.8, WATCH), Step(0.9, BAD))
+MEMORY_STEPS = (Step(None, NEUTRAL), Step(0, GOOD), Step(0.85, WATCH), Step(1, BAD))
+DISK_STEPS = (Step(None, BAD), Step(0, GOOD), Step(0.8, WATCH), Step(0.9, BAD))
 _DAY = 86_400
 _SILENT = "Prometheus does not answer"
 
@@ -62,7 +62,7 @@ def _numbers() -> list[Tile]:
         "Samples, lines, spans and notifications that nobody will ever see. The graph “Losses” below says who loses them.",
         Ask(ask.lost_recently(), instant=True),
         words={"0": ("Nothing", GOOD)},
-        limits=(Step(None, GOOD), Step(0.5, BAD)),
+        limits=(Step(None, BAD), Step(0, GOOD), Step(0.5, BAD)),
         empty=_SILENT,
     )
     rules = tile_number(
@@ -70,7 +70,7 @@ def _numbers() -> list[Tile]:
         "What they record has holes, and alerts on it may not fire. Prometheus names the rule: /rules.",
         Ask(ask.rules_failing(), instant=True),
         words={"0": ("None", GOOD)},
-        limits=(Step(None, GOOD), Step(0.5, BAD)),
+        limits=(Step(None, BAD), Step(0, GOOD), Step(0.5, BAD)),
         empty=_SILENT,
     )
     alive = tile_number(
@@ -96,7 +96,7 @@ def _numbers() -> list[Tile]:
         "At the pace of the last hour. Just after a start the pace is that of a server that fills its first files.",
         Ask(ask.disk_lasts(), instant=True),
         words={},
-        limits=(Step(None, BAD), Step(_DAY, WATCH), Step(7 * _DAY, GOOD)),
+        limits=(Step(None, NEUTRAL), Step(0, BAD), Step(_DAY, WATCH), Step(7 * _DAY, GOOD)),
         empty="It does not fill",
         unit="dtdurations",
     )

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 from grafana_foundation_sdk.builders import common as c
 from grafana_foundation_sdk.builders import dashboard as d
 from grafana_foundation_sdk.builders import (
+    datasource,
     heatmap,
     logs,
     loki,
@@ -37,6 +38,8 @@ from grafana_foundation_sdk.models.statetimeline import Options as StateTimeline
 from grafana_foundation_sdk.models.tempo import SearchTableType
 from grafana_foundation_sdk.models.text import TextMode
 
+from generator.render.dashboards.ask import EVERYWHERE, environments
+
 WIDTH = 24
 GOOD, WATCH, BAD, NEUTRAL, PLAIN = "green", "orange", "red", "#8e8e8e", "text"
 BLUE, PURPLE = "blue", "purple"
@@ -47,9 +50,12 @@ SEVERITY_COLOURS = {"critical": BAD, "warning": WATCH, "info": BLUE}
 PROMETHEUS = m.DataSourceRef(type_val="prometheus", uid="prometheus")
 LOKI = m.DataSourceRef(type_val="loki", uid="loki")
 TEMPO = m.DataSourceRef(type_val="tempo", uid="tempo")
+# What another panel of the page was answered.
+SHARED = m.DataSourceRef(type_val="datasource", uid="-- Dashboard --")
 
-# Data and panel links keep the range that the reader looks at.
+# Data and panel links keep the range that the reader looks at, and the environment where both pages have that.
 KEEP_TIME = "${__url_time_range}"
+KEEP_ENVIRONMENT = "var-environment=${environment}"
 
 AnyPanel = Builder[m.Panel]
 P = TypeVar("P", bound=Any)
@@ -66,11 +72,18 @@ class Ask:
     exemplars: bool = False
     ref: str = ""
     step: str = ""
-    # Of traces: a row for each span that matches instead of each trace, and how many rows at most.
+    # Of traces: a row for each span that matches instead of each trace. Of traces and log lines: how many rows at most; else 20
+    # traces, or what the data source says of lines.
     spans: bool = False
-    limit: int = 20
+    limit: int | None = None
     # Of buckets: each is a row of a heat map.
     heat: bool = False
+    # Asks nothing, but shows what the panel with this id was answered; all else says what that is.
+    of: int | None = None
+
+
+# A condition on a column: its name, whether it equals, and the value.
+Only = tuple[str, bool, str]
 
 
 @dataclass(frozen=True)
@@ -100,7 +113,7 @@ class Section:
 
 @dataclass(frozen=True)
 class Step:
-    """From ``value`` on, this colour; None is the lowest."""
+    """From ``value`` on, this colour; None is the lowest, and what has no value at all: never green, for that is not known."""
 
     value: float | None
     colour: str
@@ -119,7 +132,9 @@ def with_queries(panel: P, asks: Sequence[Ask], *, as_table: bool = False) -> P:
     for index, ask in enumerate(asks):
         ref = ask.ref or chr(ord("A") + index % 26) + ("" if index < 26 else str(index // 26))
         target: Any
-        if ask.source == "prometheus":
+        if ask.of is not None:
+            target = datasource.Dataquery().datasource(SHARED).panel_id(ask.of).ref_id(ref)
+        elif ask.source == "prometheus":
             target = prometheus.Dataquery().datasource(PROMETHEUS).expr(ask.expr).ref_id(ref)
             target = target.instant() if ask.instant else target.range()
             if as_table and ask.instant:
@@ -137,15 +152,29 @@ def with_queries(panel: P, asks: Sequence[Ask], *, as_table: bool = False) -> P:
             target = loki.Dataquery().datasource(LOKI).expr(ask.expr).query_type(kind).ref_id(ref)
             if ask.legend:
                 target = target.legend_format(ask.legend)
+            if ask.limit:
+                target = target.max_lines(ask.limit)
         else:
             target = tempo.TempoQuery().datasource(TEMPO).query_type("traceql").query(ask.expr).ref_id(ref)
-            target = target.table_type(SearchTableType.SPANS if ask.spans else SearchTableType.TRACES).limit(ask.limit)
+            target = target.table_type(SearchTableType.SPANS if ask.spans else SearchTableType.TRACES).limit(ask.limit or 20)
             if ask.spans:
-                target = target.spss(ask.limit)
+                target = target.spss(ask.limit or 20)
         panel.with_target(target)
-    sources = {ask.source for ask in asks}
+    sources = {"shared" if ask.of is not None else ask.source for ask in asks}
     if len(sources) == 1:
-        panel.datasource({"prometheus": PROMETHEUS, "loki": LOKI, "tempo": TEMPO}[sources.pop()])
+        panel.datasource({"prometheus": PROMETHEUS, "loki": LOKI, "tempo": TEMPO, "shared": SHARED}[sources.pop()])
+    return panel
+
+
+def _keep(panel: P, only: Sequence[Only]) -> P:
+    """Only the rows that meet every condition."""
+    if only:
+        filters = [
+            {"fieldName": name, "config": {"id": "equal" if equals else "notEqual", "options": {"value": value}}}
+            for name, equals, value in only
+        ]
+        options = {"filters": filters, "type": "include", "match": "all"}
+        panel.with_transformation(m.DataTransformerConfig(id_val="filterByValue", options=options))
     return panel
 
 
@@ -160,6 +189,24 @@ def steps(*parts: Step) -> d.ThresholdsConfig:
     """Thresholds by absolute value."""
     models = [m.Threshold(value=part.value, color=part.colour) for part in parts]
     return d.ThresholdsConfig().mode(m.ThresholdsMode.ABSOLUTE).steps(models)
+
+
+def _explained(panel: P) -> P:
+    """The table, which says why it is empty where it is.
+
+    Columns without rows are their headings to Grafana, and no word. Cut into parts by a column that is the same everywhere, a
+    table is one part, and one without rows is none.
+    """
+    zero = {"left": {"fixed": "0"}, "operator": "+", "right": {"fixed": "0"}}
+    panel.with_transformation(
+        m.DataTransformerConfig(id_val="calculateField", options={"mode": "binary", "alias": _PART, "binary": zero})
+    )
+    parts = {"fields": [_PART], "keepFields": False, "naming": {"asLabels": False}}
+    panel.with_transformation(m.DataTransformerConfig(id_val="partitionByValues", options=parts))
+    return panel
+
+
+_PART = "part"
 
 
 def graph(
@@ -229,13 +276,19 @@ def tile_number(
     empty: str,
     unit: str = "short",
     decimals: int = 0,
+    column: tuple[str, str] | None = None,
+    only: Sequence[Only] = (),
 ) -> stat.Panel:
-    """One number, or the word that ``words`` gives for it with its colour."""
-    panel = with_queries(_base(stat.Panel(), title, description, empty), [ask])
+    """One number, or the word that ``words`` gives for it with its colour.
+
+    Of a table it is what ``column`` names: the column, and how it becomes one number (``sum``, ``count``, ``distinctCount``).
+    """
+    panel = _keep(with_queries(_base(stat.Panel(), title, description, empty), [ask]), only)
     panel.color_mode(cm.BigValueColorMode.BACKGROUND_SOLID).graph_mode(cm.BigValueGraphMode.NONE)
     panel.text_mode(cm.BigValueTextMode.VALUE).decimals(decimals).thresholds(steps(*limits))
     panel.unit(unit).mappings([mapping(words)] if words else [])
-    panel.reduce_options(c.ReduceDataOptions().calcs(["lastNotNull"]))
+    reduce = c.ReduceDataOptions().calcs([column[1] if column else "lastNotNull"])
+    panel.reduce_options(reduce.fields(f"/^{column[0]}$/") if column else reduce)
     return panel
 
 
@@ -284,7 +337,7 @@ def grid(
     """
     panel = with_queries(_base(table.Panel(), title, description, empty), asks, as_table=True)
     if len(asks) > 1:
-        panel.with_transformation(m.DataTransformerConfig(id_val="merge", options={}))
+        _explained(panel.with_transformation(m.DataTransformerConfig(id_val="merge", options={})))
     organize = {
         "excludeByName": {"Time": True},
         "indexByName": {column.name: index for index, column in enumerate(columns)},
@@ -321,7 +374,7 @@ def _column(column: Column) -> list[m.DynamicConfigValue]:
         out.append(("custom.align", "center"))
     elif column.limits:
         out.append(("custom.cellOptions", {"type": "color-text"}))
-    if column.link:
+    if column.link and column.title:
         link = {"title": column.link[0], "url": column.link[1], "targetBlank": False}
         out.append(("links", [link]))
     # Without this an empty cell would repeat why the whole table may be empty.
@@ -337,22 +390,42 @@ def rows(
     *,
     empty: str,
     sort: Sequence[tuple[str, bool]] = (),
+    only: Sequence[Only] = (),
+    summed: str = "",
 ) -> table.Panel:
-    """A table of a single query to Loki or Tempo, with ``columns`` in order and no others."""
+    """A table of a single query to Loki or Tempo, with ``columns`` in order and no others.
+
+    ``summed`` is the column of which each row has the sum, where several rows of the answer agree in all other columns.
+    """
     panel = with_queries(_base(table.Panel(), title, description, empty), [ask])
     if ask.source == "loki" and not ask.instant:
         # Each line, with what is known of it as fields.
         # By other names than the data source's own fields have, for those would come twice.
         paths = [{"path": column.name, "alias": column.title} for column in columns if column.name.islower()]
+        paths += [{"path": name, "alias": name} for name, _, _ in only]
         labels = {"source": "labels", "format": "json", "replace": False, "keepTime": False, "jsonPaths": paths}
         panel.with_transformation(m.DataTransformerConfig(id_val="extractFields", options=labels))
+        # What is known of a line is text.
+        numbers = [column.title for column in columns if column.name.islower() and column.unit]
+        if numbers:
+            conversions = [{"targetField": title, "destinationType": "number"} for title in numbers]
+            panel.with_transformation(m.DataTransformerConfig(id_val="convertFieldType", options={"conversions": conversions}))
         # “Not Found” is what Grafana writes where a line has no such field.
         columns = [
-            replace(column, name=column.title, words={"Not Found": (column.empty or "–", NEUTRAL)})
+            replace(column, name=column.title, words={**(column.words or {}), "Not Found": (column.empty or "–", NEUTRAL)})
             if column.name.islower()
             else column
             for column in columns
         ]
+    _keep(panel, only)
+    if summed:
+        fields: dict[str, object] = {
+            column.name: {"operation": "groupby", "aggregations": []} for column in columns if column.name != summed
+        }
+        fields[summed] = {"operation": "aggregate", "aggregations": ["sum"]}
+        panel.with_transformation(m.DataTransformerConfig(id_val="groupBy", options={"fields": fields}))
+        columns = [replace(one, name=f"{summed} (sum)") if one.name == summed else one for one in columns]
+    _explained(panel)
     organize = {
         "includeByName": {column.name: True for column in columns},
         "indexByName": {column.name: index for index, column in enumerate(columns)},
@@ -394,11 +467,11 @@ def log_lines(title: str, description: str, ask: Ask) -> logs.Panel:
 
 def traces(title: str, description: str, ask: Ask, *, empty: str) -> table.Panel:
     """Traces that a TraceQL query finds; each row opens one."""
-    panel = with_queries(_base(table.Panel(), title, description, empty), [ask])
-    for name, width in (("traceID", 120), ("startTime", 125), ("traceService", 110), ("traceDuration", 90)):
+    panel = _explained(with_queries(_base(table.Panel(), title, description, empty), [ask]))
+    for name, width in (("traceID", 110), ("startTime", 120), ("traceService", 110), ("traceName", 230), ("traceDuration", 90)):
         panel.override_by_name(name, [m.DynamicConfigValue(id_val="custom.width", value=width)])
     panel.override_by_name("startTime", [m.DynamicConfigValue(id_val="unit", value="dateTimeFromNow")])
-    return panel.cell_height(cm.TableCellHeight.SM)
+    return panel.cell_height(cm.TableCellHeight.SM).sort_by([c.TableSortByFieldState().display_name("Start time").desc(True)])
 
 
 def history(
@@ -617,6 +690,25 @@ class Choices:
             hide=m.VariableHide.HIDE_VARIABLE if self.hidden else m.VariableHide.DONT_HIDE,
             allow_custom_value=False,
         )
+
+
+def environment(more: str = "") -> m.VariableModel:
+    """The variable that narrows a page to one environment: what services send themselves, and deployments."""
+    about = "Narrows logs, traces, deployments and what services send themselves. What names no environment is shown under All."
+    return m.VariableModel(
+        type_val=m.VariableType.QUERY,
+        name="environment",
+        label="Environment",
+        description=f"{about} {more}".strip(),
+        datasource=PROMETHEUS,
+        query={"query": environments(), "refId": "environment"},
+        refresh=m.VariableRefresh.ON_TIME_RANGE_CHANGED,
+        sort=m.VariableSort.ALPHABETICAL_ASC,
+        multi=False,
+        include_all=True,
+        all_value=EVERYWHERE,
+        current=m.VariableOption(selected=True, text="All", value="$__all"),
+    )
 
 
 @dataclass(frozen=True)
