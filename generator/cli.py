@@ -19,7 +19,7 @@ from click.shell_completion import get_completion_class
 from rich.console import Console
 from rich.table import Table
 
-from generator import diagnostics, model
+from generator import diagnostics
 from generator.console import (
     FORMAT,
     OUTPUT,
@@ -38,19 +38,30 @@ from generator.errors import LgtmError
 from generator.explain import CODES
 from generator.explain import as_text as explain_text
 from generator.project import Project
-from generator.units import Duration
 
 # Commands that have a module of their own, which is read when one of them is asked for: start-up stays short.
 _ELSEWHERE = {
     "apply": "generator.commands.apply:apply",
     "backtest": "generator.commands.backtest:backtest",
+    "demo": "demo.cli:demo",
     "drill": "generator.commands.drill:drill",
     "history": "generator.commands.history:history",
+    "incident": "generator.commands.incident:incident",
     "plan": "generator.commands.plan:plan",
     "rollback": "generator.commands.history:rollback",
     "test": "generator.commands.test:test",
     "verify": "generator.commands.verify:verify",
 }
+
+
+def _demo_without(library: str) -> click.Command:
+    """The demo's command, where its libraries are not installed."""
+
+    @click.command(name="demo", help="Start and break a demo service (its libraries are not installed).")
+    def demo() -> None:
+        raise LgtmError(f"The demo needs {library}.", "Run: .venv/bin/pip install -e '.[demo]'")
+
+    return demo
 
 
 class Group(click.Group):
@@ -65,7 +76,12 @@ class Group(click.Group):
         if cmd_name not in _ELSEWHERE:
             return super().get_command(ctx, cmd_name)
         module, _, name = _ELSEWHERE[cmd_name].partition(":")
-        command: click.Command = getattr(importlib.import_module(module), name)
+        try:
+            command: click.Command = getattr(importlib.import_module(module), name)
+        except ModuleNotFoundError as error:
+            if cmd_name != "demo":
+                raise
+            return _demo_without(str(error.name))
         return command
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -158,7 +174,7 @@ def render(state: State, check: bool, output: Path | None, style: Format) -> Non
 @click.option("--window", default="30d", show_default=True, help="The window of SLOs whose file names none.")
 def import_(style: str, files: tuple[str, ...], output: Path | None, force: bool, window: str) -> None:
     """Turn the SLOs of Sloth, OpenSLO or Pyrra into a file of ours. A FILE that is - is read from stdin."""
-    from generator import importers
+    from generator import importers, model
 
     if output is not None and output.exists() and not force:
         raise LgtmError(f"{output} is there already.", "Name another file, or write over it with --force.")
@@ -532,35 +548,6 @@ def figures(state: State, days: int, as_json: bool) -> None:
     terminal().print(table)
 
 
-@cli.command(
-    epilog='Examples:\n\n\b\n  lgtm incident --service council-api --at "yesterday 14:43"\n'
-    '  lgtm incident --service council-api --at "20 minutes ago" --company northwind\n'
-)
-@click.option("--service", required=True, help="The service: its name in slos.yaml.")
-@click.option("--at", "at", required=True, help='When: "yesterday 14:43", "14:43", "20 minutes ago", "2026-11-20 14:43".')
-@click.option("--company", help="Only executions and logs of this company (company.id).")
-@click.option("--window", default="5m", show_default=True, help="How far to look before and after.")
-@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
-@click.pass_obj
-def incident(state: State, service: str, at: str, company: str | None, window: str, as_json: bool) -> None:
-    """What happened: alerts, SLOs, executions, errors, slow traces and the deployment before, each with a link."""
-    from generator import incident as incidents
-
-    try:
-        around = float(Duration.of(window).seconds)
-    except ValueError:
-        raise click.UsageError(f"{window!r} is not a length of time. Write it as 5m or 1h.") from None
-    if not 30 <= around <= 21_600:
-        raise click.UsageError("--window is from 30s to 6h.")
-    found = incidents.investigate(state.project, service, incidents.parse_time(at), company=company, window=around)
-    if as_json:
-        click.echo(json.dumps(found.as_json(), indent=2))
-        return
-    console = terminal()
-    for line in incidents.as_text(found, clickable=console.is_terminal):
-        console.print(line)
-
-
 @cli.command(epilog="Examples:\n\n\b\n  lgtm cost\n  lgtm -f big.yaml cost --raw-series 200 --json\n")
 @click.option("--raw-series", default=20, show_default=True, help="How many series each raw selector finds.")
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
@@ -582,23 +569,6 @@ def cost(state: State, raw_series: int, as_json: bool) -> None:
     for c, title in [*((c, f"{c.service}/{c.slo}") for c in found), (everything, "all")]:
         table.add_row(title, f"{c.rules:.1f}", f"{c.series:.0f}", f"{c.samples:,.0f}")
     terminal().print(table)
-
-
-def _add_demo() -> None:
-    """The demo's commands, where its libraries are installed."""
-    try:
-        from demo.cli import demo
-    except ModuleNotFoundError as error:
-        missing = error.name
-
-        @cli.command(name="demo", help="Start and break a demo service (its libraries are not installed).")
-        def demo() -> None:
-            raise LgtmError(f"The demo needs {missing}.", "Run: .venv/bin/pip install -e '.[demo]'")
-    else:
-        cli.add_command(demo)
-
-
-_add_demo()
 
 
 def main() -> None:

@@ -12,13 +12,14 @@ import click
 from rich.console import Console
 from rich.markup import escape
 
-from generator import diagnostics, model
+from generator import diagnostics
 from generator.errors import LgtmError
 from generator.project import Project
-from generator.units import Duration
 
 if TYPE_CHECKING:
+    from generator import model
     from generator.history import Snapshot
+    from generator.units import Duration
 
 Format = Literal["text", "json", "github"]
 
@@ -41,6 +42,8 @@ class State:
     @property
     def retention(self) -> Duration | None:
         """How long Prometheus keeps data, where that is known: a spec is also checked outside of any project."""
+        from generator.units import Duration
+
         try:
             return Duration.of(self.project.settings["PROMETHEUS_RETENTION"])
         except (LgtmError, ValueError):
@@ -88,6 +91,7 @@ def load_spec(state: State, style: Format = "text") -> model.Model:
 
 def read_spec(state: State, style: Format = "text") -> tuple[model.Model, Snapshot]:
     """The Model and the files that it was read from, or the diagnostics printed and exit code 1."""
+    from generator import model
     from generator.history import Snapshot, Used
 
     files, shown = state.spec_files()

@@ -234,8 +234,9 @@ def _log(deployment: Deployment) -> dict[str, object]:
                         "logRecords": [
                             {
                                 "timeUnixNano": str(int(deployment.at * 1e9)),
-                                "severityNumber": 17 if failed else 9,
-                                "severityText": "ERROR" if failed else "INFO",
+                                # Normal but significant. Dashboards find it by the severity among all other lines.
+                                "severityNumber": 17 if failed else 10,
+                                "severityText": "ERROR" if failed else "NOTICE",
                                 "body": {"stringValue": deployment.sentence()},
                                 "attributes": otlp.attributes(
                                     {

@@ -8,14 +8,16 @@ from __future__ import annotations
 import base64
 import difflib
 import json
+import os
 import re
 import threading
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime, timedelta, timezone, tzinfo
+from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -23,20 +25,23 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from generator import deploy, names
 from generator.errors import LgtmError
 from generator.project import Project
-from generator.servers import Client, Grafana, Loki, Prometheus
+from generator.servers import Client, Grafana, Loki, Prometheus, UnreachableError
 
 T = TypeVar("T")
 
-# Seconds from the question to what is known by then: a second and a half of the five are the program's start and its text.
-DEADLINE = 3.2
-# Some executions are better than none, and without their stages too: by then, what has come of each.
-_SEARCH_DEADLINE = 2.2
-_STAGES_DEADLINE = 2.8
+# Seconds from the start of the program to what is known by then: the answer is to be read within five.
+DEADLINE = 3.5
+# A machine that takes all of that for the start itself still asks this long.
+_AT_LEAST = 1.5
+# Some executions are better than none, and without their stages too: the share of the time by which there is what has come.
+_SEARCH_SHARE = 0.65
+_STAGES_SHARE = 0.85
 _GRAFANA_SECONDS = 1.0
 _SHOWN_EXECUTIONS = 10
 _SHOWN_FAILED = 7
 _SEARCH_LIMIT = 60
 _SHOWN_LOGS = 10
+_LOG_LIMIT = 500
 _SHOWN_TRACES = 5
 _SHOWN_COMPANIES = 5
 _SLOW_LIMIT = 50
@@ -140,6 +145,14 @@ def _moment(original: str, now: datetime, zone: tzinfo | None) -> datetime | Non
     return aware(found) if found.tzinfo is None else found
 
 
+def seconds(length: str) -> float | None:
+    """A length of time such as 90s, 5m or 1h30m; None for anything else."""
+    # generator.units would be half of the program's start.
+    if not re.fullmatch(r"(\d+(\.\d+)?[smhd])+", length.strip()):
+        return None
+    return sum(float(number) * _UNITS[unit] for number, unit in re.findall(r"([\d.]+)([smhd])", length))
+
+
 # --- The answer --------------------------------------------------------------------------------------------------------------
 
 
@@ -182,7 +195,10 @@ class Stage:
 
 @dataclass(frozen=True)
 class Execution:
-    """An execution of a process. ``start`` is Unix time, ``duration`` in seconds."""
+    """An execution of a process. ``start`` is Unix time, ``duration`` in seconds.
+
+    ``stage`` is where it failed; ``stages`` are empty where only the logs tell of it.
+    """
 
     process: str
     version: str
@@ -194,17 +210,24 @@ class Execution:
     error: str | None
     stages: tuple[Stage, ...]
     link: str
+    stage: str | None = None
 
 
 @dataclass(frozen=True)
 class LogGroup:
-    """Error lines that differ in numbers only; ``message`` is the last one's, ``at`` its Unix time."""
+    """Error lines of one type (``kind``) at one ``place``: a process and its stage, a route, a function.
+
+    ``message`` is the last one's, ``at`` its Unix time; ``first`` is when the first of them was written.
+    """
 
     count: int
     message: str
     at: float
     trace_id: str | None
     link: str | None
+    kind: str = ""
+    place: str = ""
+    first: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -222,7 +245,8 @@ class SlowTrace:
 class Incident:
     """Everything that is known. ``missing`` says what could not be asked, ``seconds`` how long the answer took.
 
-    ``companies`` are those that the service did work for, where it did none for the one that was asked for.
+    ``companies`` are those that the service did work for, where it did none for the one that was asked for. ``hurt`` says of
+    every company how many of its executions failed; the empty name is for executions without a company.
     """
 
     service: str
@@ -240,6 +264,7 @@ class Incident:
     slowest: list[SlowTrace] = field(default_factory=list)
     deployment: deploy.Deployment | None = None
     companies: list[str] = field(default_factory=list)
+    hurt: dict[str, int] = field(default_factory=dict)
     links: dict[str, str] = field(default_factory=dict)
     missing: list[str] = field(default_factory=list)
     seconds: float = 0.0
@@ -251,29 +276,37 @@ class Incident:
     @property
     def empty(self) -> bool:
         """Whether nothing at all is known of the service at that time."""
-        return not (self.slos or self.alerts or self.executions or self.logs or self.slowest or self.deployment)
+        known = (self.slos, self.alerts, self.executions, self.logs, self.hurt, self.slowest, self.deployment)
+        return not any(known)
 
 
 class _Asker:
-    def __init__(self, project: Project, service: str, at: float, window: float, company: str | None) -> None:
+    def __init__(
+        self, project: Project, service: str, at: float, window: float, company: str | None, within: float | None = None
+    ) -> None:
         self.project, self.service, self.at, self.company = project, service, at, company
         self.start, self.end = at - window, min(at + window, time.time())
         self.window = window
         self.grafana: Future[bool] = Future()
         self._began = time.monotonic()
+        self._seconds = within if within is not None else max(_AT_LEAST, DEADLINE - _age())
         # Whom there are executions of, where there is none of the company that was asked for.
         self.companies: list[str] = []
         # Parts that came without the rest: what is missing of them, in words.
         self.incomplete: list[str] = []
 
-    def left(self, deadline: float) -> float:
-        """Seconds until ``deadline`` after the question was asked."""
-        return max(0.05, deadline - (time.monotonic() - self._began))
+    def left(self, share: float = 1.0) -> float:
+        """Seconds that are left of the time for the answer, or of a share of it."""
+        return max(0.05, share * self._seconds - (time.monotonic() - self._began))
+
+    def late(self, server: str) -> str:
+        """That a server took longer than there was time."""
+        return f"{server} did not answer within {self._seconds:.1f} s"
 
     # Prometheus
 
     def _range(self, promql: str, step: float) -> list[dict[str, Any]]:
-        client = Prometheus(self.project.url("prometheus"), timeout=DEADLINE)
+        client = Prometheus(self.project.url("prometheus"), timeout=self.left())
         try:
             answer = client.json(
                 "/api/v1/query_range", query=promql, start=f"{self.start:.3f}", end=f"{self.end:.3f}", step=f"{step:.0f}"
@@ -289,7 +322,7 @@ class _Asker:
         span = max(60, int(self.end - self.start))
 
         def ask(promql: str, at: float) -> list[tuple[dict[str, str], float]]:
-            return deploy.query(self.project, promql, at=at, timeout=DEADLINE)
+            return deploy.query(self.project, promql, at=at, timeout=self.left())
 
         about = {labels["slo"]: (labels, value) for labels, value in ask(names.ERROR_BUDGET + selector, soon)}
         ratio = names.error_ratio("5m")
@@ -361,7 +394,7 @@ class _Asker:
         everything = f"{{ {self._ours('span.process.status != nil')} }} {select}"
 
         def search(traceql: str, start: float, end: float) -> list[dict[str, Any]]:
-            client = Tempo(self.project.url("tempo"), timeout=DEADLINE)
+            client = Tempo(self.project.url("tempo"), timeout=self.left())
             try:
                 return self._search(client, traceql, _SEARCH_LIMIT, start, end)
             finally:
@@ -373,17 +406,26 @@ class _Asker:
                 _quietly, search, everything, self.at - 60, min(self.at + 60, self.end)
             ),
         }
+        logged = _in_background(_quietly, self._logged)
         found: dict[tuple[str, str], Execution] = {}
         errors = {}
         for what, future in both.items():
-            rows, error = _in_time(future, self.left(_SEARCH_DEADLINE))
+            rows, error = _in_time(future, self.left(_SEARCH_SHARE), self.late("Tempo"))
             if error is not None:
                 errors[what] = error
             for execution in (execution for row in rows or () for execution in self._executions_of(row)):
                 found.setdefault((execution.trace_id, execution.process), execution)
+        from_logs = _in_time(logged, self.left(_SEARCH_SHARE), self.late("Loki"))[0] or {}
         if len(errors) == len(both):
-            raise LgtmError(next(iter(errors.values())))
+            # Executions say in the logs how they ended, too.
+            if not from_logs:
+                raise LgtmError(next(iter(errors.values())))
+            found.update(from_logs)
+            errors = {"the executions that succeeded, and all stages": next(iter(errors.values()))}
         self.incomplete += [f"{what}: {error}" for what, error in errors.items()]
+        for key, execution in found.items():
+            if (line := from_logs.get(key)) is not None:
+                found[key] = replace(execution, stage=line.stage)
         if not found and self.company is not None:
             self.companies = self._companies()
         everyone = sorted(found.values(), key=lambda e: (e.status == "success", abs(e.start - self.at)))
@@ -398,12 +440,35 @@ class _Asker:
         detailed: dict[tuple[str, str], Execution] = {}
         for column in columns:
             try:
-                for e in column.result(self.left(_STAGES_DEADLINE)):
+                for e in column.result(self.left(_STAGES_SHARE)):
                     detailed[e.trace_id, e.process] = e
             except FutureTimeoutError:
                 continue
         shown = [detailed.get((e.trace_id, e.process), e) for e in shown]
         return sorted(shown, key=lambda e: (e.status == "success", e.start)), len(everyone), failed
+
+    def _logged(self) -> dict[tuple[str, str], Execution]:
+        """Executions that failed, by trace and process, out of the lines that they end with."""
+        ended = self.log_query() + ' | event="process.finished" | process_status!="success"'
+        found = {}
+        for at, line, fields in self._lines(ended, _SEARCH_LIMIT):
+            took, trace_id = float(fields.get("duration_seconds") or 0), fields.get("trace_id", "")
+            kind, told = fields.get("error_type"), fields.get("error_message") or line
+            execution = Execution(
+                fields.get("process_id", ""),
+                fields.get("process_version", ""),
+                fields.get("process_status", "error"),
+                fields.get("company_id"),
+                at - took,
+                took,
+                trace_id,
+                f"{kind}: {told}" if kind else told,
+                (),
+                self.trace_link(trace_id),
+                fields.get("process_stage"),
+            )
+            found[execution.trace_id, execution.process] = execution
+        return found
 
     def _executions_of(self, row: Mapping[str, Any]) -> list[Execution]:
         # Tempo leaves out leading zeros of ids.
@@ -432,9 +497,9 @@ class _Asker:
         return found
 
     def _with_stages(self, execution: Execution) -> Execution:
-        if self.left(_STAGES_DEADLINE) < 0.1:
+        if self.left(_STAGES_SHARE) < 0.1:
             return execution
-        client = Tempo(self.project.url("tempo"), timeout=self.left(_STAGES_DEADLINE))
+        client = Tempo(self.project.url("tempo"), timeout=self.left(_STAGES_SHARE))
         try:
             # With a time, for Tempo opens every block that it has otherwise.
             around = {"start": str(int(execution.start) - 60), "end": str(int(execution.start + execution.duration) + 60)}
@@ -454,22 +519,21 @@ class _Asker:
         ]
         stages.sort(key=lambda s: s["start"])
         told = own["message"] if own is not None and own["message"] else None
-        return Execution(
-            **{
-                **{k: getattr(execution, k) for k in execution.__dataclass_fields__},
-                "error": f"{execution.error}: {told}" if execution.error and told else execution.error or told,
-                "stages": tuple(
-                    Stage(
-                        str(s["values"]["process.stage"]), s["duration"], "error" if s["failed"] else "ok", s["message"] or None
-                    )
-                    for s in stages
-                ),
-            }
+        found = tuple(
+            Stage(str(s["values"]["process.stage"]), s["duration"], "error" if s["failed"] else "ok", s["message"] or None)
+            for s in stages
+        )
+        failed = execution.stage or next((stage.name for stage in found if stage.status == "error"), None)
+        return replace(
+            execution,
+            error=f"{execution.error}: {told}" if execution.error and told else execution.error or told,
+            stages=found,
+            stage=failed if execution.status != "success" else None,
         )
 
     def _companies(self) -> list[str]:
         """The companies that the service worked for in the window, those whose names are most alike first."""
-        client = Tempo(self.project.url("tempo"), timeout=self.left(_STAGES_DEADLINE))
+        client = Tempo(self.project.url("tempo"), timeout=self.left(_STAGES_SHARE))
         window = {"start": str(int(self.start)), "end": str(int(self.end) + 1)}
         try:
             of = f"{{ resource.service.name={json.dumps(self.service)} }}"
@@ -483,7 +547,7 @@ class _Asker:
         return [name for name in alike if name != self.company]
 
     def slowest(self) -> list[SlowTrace]:
-        client = Tempo(self.project.url("tempo"), timeout=DEADLINE)
+        client = Tempo(self.project.url("tempo"), timeout=self.left())
         rows: list[dict[str, Any]] = []
 
         def slower_than(duration: str) -> list[dict[str, Any]]:
@@ -514,35 +578,46 @@ class _Asker:
 
     # Loki
 
-    def log_query(self) -> str:
+    def log_query(self, *, everyone: bool = False) -> str:
         """The lines of the errors."""
-        company = f" | company_id={json.dumps(self.company)}" if self.company is not None else ""
-        return f'{{service_name={json.dumps(self.service)}}} | detected_level=~"error|critical|fatal"{company}'
+        company = f" | company_id={json.dumps(self.company)}" if self.company is not None and not everyone else ""
+        streams = f"{{service_name={json.dumps(self.service)},{names.NOT_ERRORS}}}"
+        return f'{streams} | detected_level=~"{names.ERROR_LEVELS}"{company}'
 
-    def logs(self) -> tuple[list[LogGroup], int]:
-        client = Loki(self.project.url("loki"), timeout=DEADLINE)
+    def _lines(self, query: str, limit: int) -> list[tuple[float, str, dict[str, str]]]:
+        """The newest lines: Unix time, text, fields."""
+        client = Loki(self.project.url("loki"), timeout=self.left())
+        times = {"start": str(int(self.start * 1e9)), "end": str(int(self.end * 1e9))}
         try:
-            answer = client.json(
-                "/loki/api/v1/query_range",
-                query=self.log_query(),
-                start=str(int(self.start * 1e9)),
-                end=str(int(self.end * 1e9)),
-                limit="500",
-                direction="backward",
-            )
+            answer = client.json("/loki/api/v1/query_range", query=query, limit=str(limit), direction="backward", **times)
         finally:
             client.close()
-        groups: dict[str, list[tuple[float, str, str | None]]] = {}
-        for stream in answer["data"]["result"]:
-            trace_id = stream["stream"].get("trace_id")
-            for at, line in stream["values"]:
-                groups.setdefault(re.sub(r"\d+(?:\.\d+)?", "#", line), []).append((int(at) / 1e9, line, trace_id))
+        streams = answer["data"]["result"]
+        return [(int(at) / 1e9, line, stream["stream"]) for stream in streams for at, line in stream["values"]]
+
+    def logs(self) -> tuple[list[LogGroup], int]:
+        groups: dict[tuple[str, str], list[tuple[float, str, str | None]]] = {}
+        for at, line, fields in self._lines(self.log_query(), _LOG_LIMIT):
+            groups.setdefault((_kind(fields), _place(fields)), []).append((at, line, fields.get("trace_id")))
         found = []
-        for lines in groups.values():
-            at, message, trace_id = max(lines)
-            found.append(LogGroup(len(lines), message, at, trace_id, self.trace_link(trace_id) if trace_id else None))
+        for (kind, place), lines in groups.items():
+            at, message, trace_id = max(lines, key=lambda one: one[0])
+            link = self.trace_link(trace_id) if trace_id else None
+            found.append(LogGroup(len(lines), message, at, trace_id, link, kind, place, min(lines, key=lambda one: one[0])[0]))
         found.sort(key=lambda g: (-g.count, -g.at))
         return found[:_SHOWN_LOGS], sum(g.count for g in found)
+
+    def hurt(self) -> dict[str, int]:
+        """How many executions of each company failed, of all companies: is it theirs, or the service's?"""
+        failed = self.log_query(everyone=True) + ' | event="process.finished" | process_status!="success"'
+        query = f"sum by (company_id) (count_over_time({failed} [{max(1, int(self.end - self.start))}s]))"
+        client = Loki(self.project.url("loki"), timeout=self.left())
+        try:
+            rows = client.json("/loki/api/v1/query", query=query, time=str(int(self.end * 1e9)))["data"]["result"]
+        finally:
+            client.close()
+        counts = {row["metric"].get("company_id", ""): int(float(row["value"][1])) for row in rows}
+        return dict(sorted(counts.items(), key=lambda one: -one[1]))
 
     # Links
 
@@ -599,13 +674,35 @@ class _Asker:
         return f"{self.project.url('grafana')}/explore?schemaVersion=1&panes={panes}&orgId=1"
 
 
-def investigate(project: Project, service: str, at: datetime, *, company: str | None = None, window: float = 300.0) -> Incident:
-    """Everything about ``service`` within ``window`` seconds of ``at``, in less than five seconds.
+# Who is asked for what.
+_SERVERS = {
+    "the executions": "Tempo",
+    "the SLOs": "Prometheus",
+    "the alerts": "Prometheus",
+    "the error logs": "Loki",
+    "who is hurt": "Loki",
+    "the slowest traces": "Tempo",
+    "the deployment before": "Prometheus",
+}
+
+
+def investigate(
+    project: Project,
+    service: str,
+    at: datetime,
+    *,
+    company: str | None = None,
+    window: float = 300.0,
+    within: float | None = None,
+) -> Incident:
+    """Everything about ``service`` within ``window`` seconds of ``at``, in less than five seconds of the program's start.
+
+    With ``within``, servers are waited for so many seconds instead.
 
     Raises LgtmError when no server answers at all.
     """
     began = time.monotonic()
-    asker = _Asker(project, service, at.timestamp(), window, company)
+    asker = _Asker(project, service, at.timestamp(), window, company, within)
     asker.grafana = _in_background(asker.ask_grafana)
     found = Incident(service, company, asker.at, asker.start, asker.end)
     asked: dict[str, Future[tuple[Any, str | None]]] = {
@@ -615,13 +712,14 @@ def investigate(project: Project, service: str, at: datetime, *, company: str | 
             ("the SLOs", asker.slos),
             ("the alerts", asker.alerts),
             ("the error logs", asker.logs),
+            ("who is hurt", asker.hurt),
             ("the slowest traces", asker.slowest),
             ("the deployment before", asker.deployment),
         )
     }
     got: dict[str, Any] = {}
     for what, future in asked.items():
-        value, error = _in_time(future, asker.left(DEADLINE))
+        value, error = _in_time(future, asker.left(), asker.late(_SERVERS[what]))
         if error is not None:
             found.missing.append(f"{what}: {error}")
         else:
@@ -633,6 +731,7 @@ def investigate(project: Project, service: str, at: datetime, *, company: str | 
     found.executions, found.executions_seen, found.executions_failed = got.get("the executions", ([], 0, 0))
     found.logs, found.log_lines = got.get("the error logs", ([], 0))
     found.slowest = got.get("the slowest traces", [])
+    found.hurt = got.get("who is hurt", {})
     found.deployment = got.get("the deployment before")
     found.companies = asker.companies
     found.missing += asker.incomplete
@@ -655,16 +754,52 @@ def _in_background(function: Callable[..., T], *arguments: Any) -> Future[T]:
     return future
 
 
-def _in_time(future: Future[tuple[T | None, str | None]], seconds: float) -> tuple[T | None, str | None]:
+def _in_time(future: Future[tuple[T | None, str | None]], left: float, late: str) -> tuple[T | None, str | None]:
     try:
-        return future.result(seconds)
+        return future.result(left)
     except FutureTimeoutError:
-        return None, "no answer in time"
+        return None, late
+
+
+def _age() -> float:
+    """Seconds since this program began; the processor time that it has used where the system does not say."""
+    try:
+        # The 22nd field, counted after the name, which may hold spaces; both are on the clock that runs since the boot.
+        began = int(Path("/proc/self/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[19])
+        return time.clock_gettime(time.CLOCK_BOOTTIME) - began / os.sysconf("SC_CLK_TCK")
+    except (OSError, ValueError, IndexError, AttributeError):
+        return time.process_time()
+
+
+def _kind(fields: Mapping[str, str]) -> str:
+    """What is one error, as the page of errors has it."""
+    for name in ("error_type", "exception_type"):
+        if fields.get(name):
+            return fields[name]
+    if fields.get("http_response_status_code"):
+        return f"HTTP {fields['http_response_status_code']}"
+    return fields.get("event") or fields.get("logger") or fields.get("scope_name") or "untyped"
+
+
+def _place(fields: Mapping[str, str]) -> str:
+    """Where it is, as the page of errors has it."""
+    if fields.get("process_id"):
+        return ", ".join(part for part in (fields["process_id"], fields.get("process_stage", "")) if part)
+    if fields.get("http_route"):
+        return fields["http_route"]
+    for name, line in (("code_function_name", "code_line_number"), ("function", "line")):
+        if fields.get(name):
+            return f"{fields[name]}:{fields.get(line, '')}"
+    return fields.get("logger") or fields.get("scope_name") or "unknown"
 
 
 def _quietly(ask: Callable[..., T], *arguments: Any) -> tuple[T | None, str | None]:
     try:
         return ask(*arguments), None
+    except UnreachableError as error:
+        if error.why.startswith("no answer within"):
+            raise FutureTimeoutError from error
+        return None, f"{error.server.title()} does not answer ({error.why})"
     except LgtmError as error:
         return None, error.message
     except (KeyError, TypeError, ValueError) as error:
@@ -736,16 +871,39 @@ def as_text(incident: Incident, *, clickable: bool = False) -> list[str]:
     lines = [
         f"[bold]{_e(incident.service)}{_e(whom)} around {at:%Y-%m-%d %H:%M:%S}[/] ({at:%Z}, {minutes:g} min before and after)"
     ]
-    lines.append(f"  {_summary(incident)}")
+    lines += [f"  {line}" for line in _summary(incident)]
 
-    lines += ["", "[bold]Deployment before[/]"]
-    deployment = incident.deployment
-    if deployment is None:
-        none = "none recorded in the 30 days before (lgtm deploy start|finish|fail records them)"
-        lines.append(nothing("the deployment before", none))
-    else:
-        ago = _length(incident.at - deployment.at)
-        lines.append(f"  {_clock(deployment.at)}  {_e(deployment.sentence())}, {ago} before")
+    counted = f"  ({_up_to(incident.log_lines, _LOG_LIMIT)} log lines)" if incident.logs else ""
+    lines += ["", f"[bold]Errors{_e(whom)}, by type and place[/]{counted}"]
+    for group in incident.logs:
+        when = f"{_clock(group.first)} to {_clock(group.at)}" if group.first else _clock(group.at)
+        where = f"[red]{_e(group.kind)}[/] in {_e(group.place)}: " if group.kind else ""
+        lines.append(f"  {when}  {group.count:>4}x  {where}{_e(_cut(group.message, 120))}")
+        if group.link:
+            lines.append(f"            the last of them: {link(group.link, f'trace {group.trace_id}')}")
+    if not incident.logs:
+        lines.append(nothing("the error logs", "no log line at level error or above"))
+
+    seen, failed = incident.executions_seen, incident.executions_failed
+    counted = f"  ({len(incident.executions)} of {_counted(seen)} shown; {_counted(failed)} failed)" if seen else ""
+    lines += ["", f"[bold]Executions{_e(whom)}[/]{counted}"]
+    for e in incident.executions:
+        colour = "green" if e.status == "success" else "red"
+        company = f" for {_e(e.company)}" if e.company and not incident.company else ""
+        lines.append(
+            f"  {_clock(e.start)}  [{colour}]{_e(e.status):<8}[/]{e.duration:>8.3f} s  {_e(e.process)} {_e(e.version)}{company}"
+        )
+        if e.error:
+            where = f"in stage {_e(e.stage)}: " if e.stage else ""
+            lines.append(f"            {where}{_e(_cut(e.error, 120))}")
+        if e.stages:
+            lines.append("            stages: " + ", ".join(_stage(s) for s in e.stages))
+        lines.append(f"            {link(e.link, f'trace {e.trace_id}')}")
+    if not incident.executions:
+        having = f" with company.id={_e(incident.company)}" if whom else ""
+        lines.append(nothing("the executions", f"none found: no trace of a process in this time{having}"))
+        if incident.companies:
+            lines.append(f"  [yellow]there are executions of: {_e(', '.join(incident.companies))}[/]")
 
     lines += ["", "[bold]Alerts[/]"]
     for alert in incident.alerts:
@@ -754,9 +912,12 @@ def as_text(incident: Incident, *, clickable: bool = False) -> list[str]:
         when = f"{_clock(alert.start)} to {_clock(alert.end)}"
         lines.append(f"  {when}  [{colour}]{alert.state:<8}{_e(alert.severity):<9}[/]{_e(alert.name)}  {_e(about)}")
     if not incident.alerts:
-        lines.append(nothing("the alerts", "none"))
+        lines.append(nothing("the alerts", "none was firing or pending"))
 
-    lines += ["", "[bold]SLOs[/]  (errors in the 5 min before; worst in the window; budget left then)"]
+    lines += ["", "[bold]Objectives[/]"]
+    if incident.slos:
+        lines.append("  [dim]  spends  errors:    worst   budget[/]")
+        lines.append("  [dim]  budget   5 min   in this     left[/]")
     for slo in incident.slos:
         groups = "".join(f" {k}={v}" for k, v in slo.groups.items())
         burn = f"{slo.burn:.1f}x" if slo.burn is not None else "-"
@@ -768,77 +929,125 @@ def as_text(incident: Incident, *, clickable: bool = False) -> list[str]:
     if not incident.slos:
         lines.append(nothing("the SLOs", "no SLO of this service has data at that time"))
 
-    seen, failed = incident.executions_seen, incident.executions_failed
-    lines += [
-        "",
-        f"[bold]Executions{_e(whom)}[/]  ({len(incident.executions)} shown of {_counted(seen)}, {_counted(failed)} failed)",
-    ]
-    for e in incident.executions:
-        colour = "green" if e.status == "success" else "red"
-        company = f" {_e(e.company)}" if e.company and not incident.company else ""
-        error = f"  {_e(_cut(e.error, 120))}" if e.error else ""
-        lines.append(
-            f"  {_clock(e.start)}  [{colour}]{_e(e.status):<8}[/]{e.duration:>8.3f} s  "
-            f"{_e(e.process)} {_e(e.version)}{company}{error}"
-        )
-        if e.stages:
-            lines.append("            " + ", ".join(_stage(s) for s in e.stages))
-        lines.append(f"            {link(e.link, f'trace {e.trace_id}')}")
-    if not incident.executions:
-        having = f" with company.id={_e(incident.company)}" if whom else ""
-        lines.append(nothing("the executions", f"none found: no trace of a process in this time{having}"))
-        if incident.companies:
-            lines.append(f"  [yellow]there are executions of: {_e(', '.join(incident.companies))}[/]")
+    lines += ["", "[bold]The deployment before[/]"]
+    deployment = incident.deployment
+    if deployment is None:
+        none = "none recorded in the 30 days before (lgtm deploy start|finish|fail records them)"
+        lines.append(nothing("the deployment before", none))
+    else:
+        day = datetime.fromtimestamp(deployment.at)
+        lines.append(f"  {day:%Y-%m-%d %H:%M:%S}  {_e(deployment.sentence())}; {_length(incident.at - deployment.at)} before")
 
-    lines += ["", f"[bold]Errors in the logs[/]  ({incident.log_lines} lines)"]
-    for group in incident.logs:
-        lines.append(f"  {_clock(group.at)}  {group.count:>4}x  {_e(_cut(group.message, 160))}")
-        if group.link:
-            lines.append(f"                   {link(group.link, f'trace {group.trace_id}')}")
-    if not incident.logs:
-        lines.append(nothing("the error logs", "none"))
-
-    lines += ["", "[bold]Slowest traces[/]"]
+    lines += ["", "[bold]The slowest requests[/]"]
     for trace in incident.slowest:
         lines.append(f"  {_clock(trace.start)}  {trace.duration:>8.3f} s  {_e(trace.name)}")
         lines.append(f"            {link(trace.link, f'trace {trace.trace_id}')}")
     if not incident.slowest:
-        lines.append(nothing("the slowest traces", "none"))
+        lines.append(nothing("the slowest traces", "no trace in this time"))
 
-    lines.append("")
-    lines += [f"{name:<10} {link(address, 'open')}" for name, address in incident.links.items()]
-    lines += [f"[yellow]without {_e(problem)}[/]" for problem in incident.missing]
+    lines += ["", "[bold]Go on[/]"]
+    lines += [f"  {name:<10} {link(address, 'open')}" for name, address in incident.links.items()]
+    lines += [f"[yellow]{_e(sentence)}[/]" for sentence in _incomplete(incident)]
     lines.append(f"[dim]answered in {incident.seconds:.1f} s[/]")
     return lines
 
 
-def _counted(number: int) -> str:
+def _incomplete(incident: Incident) -> list[str]:
+    """A sentence for each reason why something is missing, with all that is."""
+    reasons: dict[str, list[str]] = {}
+    for problem in incident.missing:
+        what, _, reason = problem.partition(": ")
+        reasons.setdefault(reason.rstrip("."), []).append(what)
+    return [
+        f"{reason}: {', '.join(whats)} not known. Look: lgtm status; wait longer: --within 20s"
+        for reason, whats in reasons.items()
+    ]
+
+
+def _up_to(number: int, limit: int) -> str:
     # A search ends at its limit: there may be more.
-    return f"{number} or more" if number >= _SEARCH_LIMIT else str(number)
+    return f"{number} or more" if number >= limit else str(number)
 
 
-def _summary(incident: Incident) -> str:
-    parts = []
-    firing = [a for a in incident.alerts if a.state == "firing" and a.service == incident.service]
-    if firing:
-        parts.append(f"{len(firing)} {'alert' if len(firing) == 1 else 'alerts'} firing")
+def _counted(number: int) -> str:
+    return _up_to(number, _SEARCH_LIMIT)
+
+
+def _summary(incident: Incident) -> list[str]:
+    """What matters, in sentences: what failed and where, who is hurt, what changed, who was told."""
+    found = []
+    # The logs count all of them, where a search for traces ends at its limit.
+    told = incident.hurt.get(incident.company, 0) if incident.company else sum(incident.hurt.values())
+    failures = str(told) if told >= incident.executions_failed else _counted(incident.executions_failed)
+    if failures != "0":
+        word = "execution" if failures == "1" else "executions"
+        of = f" of {incident.company}" if incident.company else ""
+        where = _often([f"{e.process}, stage {e.stage}" if e.stage else e.process for e in incident.executions if _failed(e)])
+        what = _often([e.error for e in incident.executions if _failed(e) and e.error])
+        found.append(f"[red]{failures} {word}{_e(of)} failed[/]{where and f', {where}'}.")
+        if what:
+            found.append(what[0].upper() + what[1:] + ".")
+    elif incident.log_lines:
+        found.append(f"{_up_to(incident.log_lines, _LOG_LIMIT)} error lines in the logs.")
+    if incident.hurt:
+        found.append(_who(incident))
     worst = incident.slos[0] if incident.slos else None
     if worst is not None and (worst.burn or 0) >= 1:
-        parts.append(f"{worst.slo} burnt its budget {worst.burn:.1f} times too fast")
-    if incident.executions_failed:
-        word = "execution" if incident.executions_failed == 1 else "executions"
-        parts.append(f"{_counted(incident.executions_failed)} {word} failed")
-        stages = [s.name for e in incident.executions for s in e.stages if s.status == "error"]
-        if stages:
-            often = max(set(stages), key=stages.count)
-            parts.append(f"most of them in stage {often}" if stages.count(often) > 1 else f"one in stage {often}")
-    if incident.log_lines:
-        parts.append(f"{incident.log_lines} error lines")
-    if incident.missing and not parts:
-        return "Not all servers answered; what did says of nothing wrong."
-    if incident.empty:
-        return f"Nothing is known of {_e(incident.service)} at that time: is the name right, and is the time within retention?"
-    return _e("; ".join(parts)) if parts else "Nothing was wrong that any of the servers knows of."
+        found.append(f"{_e(worst.slo)} spent its error budget {worst.burn:.1f} times too fast.")
+    firing = [a for a in incident.alerts if a.state == "firing" and a.service == incident.service]
+    if firing:
+        since = _clock(min(a.start for a in firing))
+        found.append(
+            f"{len(firing)} {'alert' if len(firing) == 1 else 'alerts'} of {_e(incident.service)} firing since {since}."
+        )
+    last = incident.deployment
+    if found and last is not None and incident.at - last.at < _RECENT:
+        found.append(f"[yellow]{_length(incident.at - last.at)} before: {_e(last.sentence())}.[/] Is it the cause?")
+    if incident.missing:
+        servers = sorted({word for word in ("Loki", "Prometheus", "Tempo") for m in incident.missing if word in m.title()})
+        rest = "" if found else " What did answer says of nothing wrong."
+        found.append(f"[yellow]Not all is known: {' and '.join(servers) or 'a server'} did not answer; see below.[/]{rest}")
+    elif incident.empty:
+        return [
+            f"Nothing is known of {_e(incident.service)} at that time: is the name right, and is the time within retention?"
+        ]
+    return found or ["Nothing was wrong that any of the servers knows of."]
+
+
+# A deployment this many seconds before is named with what went wrong.
+_RECENT = 3600
+
+
+def _failed(execution: Execution) -> bool:
+    return execution.status != "success"
+
+
+def _often(values: list[str]) -> str:
+    """What most of them are, and whether that is all of them."""
+    if not values:
+        return ""
+    most = max(set(values), key=values.count)
+    share = "all" if values.count(most) == len(values) else "most"
+    return _e(_cut(most, 120)) if len(values) == 1 else f"{share} of those below: {_e(_cut(most, 120))}"
+
+
+def _who(incident: Incident) -> str:
+    named = {name: count for name, count in incident.hurt.items() if name}
+    if incident.company is not None:
+        others = [name for name in named if name != incident.company]
+        if not others:
+            return f"No other company is hurt: it is something of {_e(incident.company)}."
+        return (
+            f"{len(others)} other {'company is' if len(others) == 1 else 'companies are'} hurt too: {_e(_some(named, others))}."
+        )
+    if not named:
+        return f"{sum(incident.hurt.values())} of them without a company."
+    return f"{len(named)} {'company is' if len(named) == 1 else 'companies are'} hurt: {_e(_some(named, list(named)))}."
+
+
+def _some(counts: Mapping[str, int], chosen: list[str]) -> str:
+    told = ", ".join(f"{name} ({counts[name]})" for name in chosen[:_SHOWN_COMPANIES])
+    return f"{told}, …" if len(chosen) > _SHOWN_COMPANIES else told
 
 
 def _e(text: object) -> str:

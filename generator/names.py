@@ -21,6 +21,11 @@ BUDGET_REMAINING = "slo:error_budget_remaining:ratio"
 SLA_REMAINING = "slo:sla_budget_remaining:ratio"
 # What `lgtm deploy` records: the value is the Unix time of the event.
 DEPLOYMENT_TIMESTAMP = "deployment_timestamp_seconds"
+# Severities that are no error, as a pattern. Loki keeps a stream for each severity: who looks for errors need not read these.
+# What says no severity, or one in words of its own, is read, and the level that Loki makes out decides.
+USUAL_SEVERITIES = "trace|debug|info|information|warn|warning"
+NOT_ERRORS = f'severity_text!~"(?i)({USUAL_SEVERITIES}|notice)[1-4]?"'
+ERROR_LEVELS = "error|fatal|critical"
 # What Loki's ruler records of logs and writes to Prometheus.
 LOG_ERRORS = "slo:log_errors:rate"
 LOG_TOTAL = "slo:log_total:rate"

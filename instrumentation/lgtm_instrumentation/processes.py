@@ -65,7 +65,10 @@ class Execution:
         self.status = "success"
         self.error_type: str | None = None
         self.error_message: str | None = None
+        self.failed_stage: str | None = None
+        """The stage in which it failed, where it failed in one."""
         self._recorded: BaseException | None = None
+        self._recorded_in: str | None = None
 
     def annotate(self, **business_context: Value | None) -> None:
         """Add business context that became known on the way; spans, errors and log lines from here on carry it."""
@@ -79,12 +82,22 @@ class Execution:
         self.status = "timeout" if timeout else "error"
         self.error_type = kind
         self.error_message = message
+        self.failed_stage = _stage.get()
 
-    def _record(self, error: BaseException, span: trace.Span) -> None:
+    def _record(self, error: BaseException, span: trace.Span, stage: str | None = None) -> None:
         # One exception passes through the stage and then the process; its stack trace is wanted once.
         if self._recorded is not error:
-            self._recorded = error
+            self._recorded, self._recorded_in = error, stage
             span.record_exception(error, attributes=self.attributes)
+
+    def _end_with(self, error: BaseException, span: trace.Span) -> None:
+        self.fail(error_type(error), str(error), timeout=is_timeout(error))
+        # What ends the process may have another error of a stage as its cause: a time-out begins as a cancellation.
+        cause: BaseException | None = error
+        while cause is not None and cause is not self._recorded:
+            cause = cause.__cause__ or cause.__context__
+        self.failed_stage = self._recorded_in if cause is not None else None
+        self._record(error, span)
 
 
 def current_execution() -> Execution | None:
@@ -221,8 +234,7 @@ class Process(_Scope):
         elapsed = time.perf_counter() - self._started
         span = execution.span
         if error is not None:
-            execution.fail(error_type(error), str(error), timeout=is_timeout(error))
-            execution._record(error, span)
+            execution._end_with(error, span)
         success = execution.status == "success"
         span.set_attribute("process.status", execution.status)
         span.set_attribute("process.success", success)
@@ -236,6 +248,9 @@ class Process(_Scope):
             span.set_attribute("error.type", kind)
             span.set_status(Status(StatusCode.ERROR, execution.error_message or kind))
             fields.update({"error.type": kind, "error.message": execution.error_message})
+            if execution.failed_stage is not None:
+                # On the line only: among spans, those with a stage are stages.
+                fields["process.stage"] = execution.failed_stage
         instruments = runtime.active()
         labels = runtime.process_labels(self.process_id, execution.version, execution.status)
         # While the span is current: the exemplar of both points to it.
@@ -312,7 +327,7 @@ class Stage(_Scope):
         execution = _current.get()
         if error is not None:
             if execution is not None:
-                execution._record(error, span)
+                execution._record(error, span, self.name)
             else:
                 span.record_exception(error)
             span.set_attribute("error.type", error_type(error))

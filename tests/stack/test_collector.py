@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import secrets
 import time
 import uuid
@@ -140,6 +141,98 @@ def test_tail_sampling_keeps_errors_slow_and_critical_executions_and_every_count
         lambda: stack.get("prometheus", "/api/v1/query", query=query).json()["data"]["result"],
     )
     assert float(rows[0]["value"][1]) == len(spans)
+
+
+def test_points_are_in_prometheus_by_remote_write_as_they_would_be_by_otlp(stack: Stack) -> None:
+    """Names, labels, native histograms, exemplars and target_info of the collector's are those of Prometheus's own."""
+    now = time.time_ns()
+    seen = {}
+    for way in ("otlp", "collector"):
+        service = f"points-{uuid.uuid4().hex[:8]}"
+        if way == "otlp":
+            address = stack.project.url("prometheus") + "/api/v1/otlp"
+        else:
+            address = f"http://127.0.0.1:{stack.project.port('OTLP_HTTP_PORT')}"
+        # The exemplar of a native histogram is taken from its second point on.
+        for at in (now - 10**9, now):
+            _post(address, "metrics", _points(service, at))
+            rows = _stored(stack, service, at)
+        exemplars = _exemplars(stack, service, now)
+        seen[way] = [json.dumps(row, sort_keys=True).replace(service, "") for row in (*rows, *exemplars)]
+    assert {json.loads(row)["metric"]["__name__"] for row in seen["otlp"] if "metric" in json.loads(row)} == {
+        "jobs_done_total",
+        "queue_length_seconds",
+        "jobs_duration_seconds",
+        *(f"jobs_duration_seconds_{part}" for part in ("bucket", "count", "sum")),
+        "target_info",
+    }
+    assert set(seen["collector"]) == set(seen["otlp"])
+
+
+def _stored(stack: Stack, service: str, at: int) -> list[dict[str, Any]]:
+    """Every series of a service at a time, once the last that its request makes is there."""
+
+    def rows() -> list[dict[str, Any]]:
+        query = f'{{job="shop/{service}"}}'
+        found = stack.get("prometheus", "/api/v1/query", query=query, time=str(at / 1e9)).json()["data"]["result"]
+        names = {row["metric"]["__name__"] for row in found}
+        return found if {"target_info", "queue_length_seconds", "jobs_duration_seconds"} <= names else []
+
+    return until(f"the points of {service} are in Prometheus", 20, rows)
+
+
+def _exemplars(stack: Stack, service: str, at: int) -> list[dict[str, Any]]:
+    """Those of that time, once each of the three metrics that can have one has it."""
+
+    def found() -> list[dict[str, Any]]:
+        window = {"start": str(at / 1e9 - 0.5), "end": str(at / 1e9 + 0.5)}
+        answer = stack.get("prometheus", "/api/v1/query_exemplars", query=f'{{service_name="{service}"}}', **window).json()
+        return answer["data"] if len(answer["data"]) >= 3 else []
+
+    return until(f"the exemplars of {service} are in Prometheus", 20, found)
+
+
+def _points(service: str, at: int) -> dict[str, Any]:
+    """One point of each kind that services send."""
+    names = {
+        "service.name": service,
+        "service.namespace": "shop",
+        "service.instance.id": "one",
+        "service.version": "1.0",
+        "deployment.environment.name": "test",
+        "host.name": "here",
+        "telemetry.sdk.language": "go",
+    }
+    exemplar = {"timeUnixNano": str(at), "asDouble": 0.5, "traceId": "ab" * 16, "spanId": "cd" * 8}
+    point = {"timeUnixNano": str(at), "startTimeUnixNano": str(at - 10**9), "attributes": [_text("http.route", "/a")]}
+    classic = {"count": "3", "sum": 1.5, "explicitBounds": [0.1, 1], "bucketCounts": ["1", "1", "1"], "exemplars": [exemplar]}
+    buckets = {"offset": 2, "bucketCounts": ["1", "0", "2"]}
+    native = {"count": "4", "sum": 2.5, "scale": 3, "zeroCount": "1", "positive": buckets, "exemplars": [exemplar]}
+    metrics = [
+        {
+            "name": "jobs.done",
+            "unit": "{job}",
+            "sum": {
+                "aggregationTemporality": 2,
+                "isMonotonic": True,
+                "dataPoints": [{**point, "asInt": "5", "exemplars": [exemplar]}],
+            },
+        },
+        {"name": "queue.length", "unit": "s", "gauge": {"dataPoints": [{**point, "asDouble": 3.5}]}},
+        {
+            "name": "jobs.duration",
+            "unit": "s",
+            "histogram": {"aggregationTemporality": 2, "dataPoints": [{**point, **classic}]},
+        },
+        {
+            "name": "jobs.duration",
+            "unit": "s",
+            "exponentialHistogram": {"aggregationTemporality": 2, "dataPoints": [{**point, **native}]},
+        },
+    ]
+    resource = {"attributes": [_text(key, value) for key, value in names.items()]}
+    scope = {"name": "library", "version": "2"}
+    return {"resourceMetrics": [{"resource": resource, "scopeMetrics": [{"scope": scope, "metrics": metrics}]}]}
 
 
 def _post(address: str, signal: str, body: object) -> None:

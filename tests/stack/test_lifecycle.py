@@ -15,6 +15,7 @@ import tarfile
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,7 @@ def test_every_server_is_ready(stack: Stack) -> None:
     status = servers.status(stack.project)
     assert status.problem is None
     assert {s.name: s.ready for s in status.servers if s.name not in servers.OPTIONAL} == dict.fromkeys(
-        ("prometheus", "alertmanager", "loki", "tempo", "collector", "blackbox"), True
+        ("prometheus", "alertmanager", "alertmanager-peer", "loki", "tempo", "collector", "blackbox"), True
     )
     assert status.ready
     assert all(s.memory and s.memory > 2**20 for s in status.servers if s.state == "running")
@@ -161,6 +162,25 @@ def test_a_server_that_was_stopped_is_started_again(stack: Stack, client: docker
     assert not servers.status(stack.project).ready
     assert servers.up(stack.project, lambda line: None).changed is True
     assert servers.status(stack.project).ready
+
+
+def test_a_silence_younger_than_alertmanager_s_file_outlives_its_kill(stack: Stack, client: docker.DockerClient) -> None:
+    url = stack.project.url("alertmanager") + "/api/v2/silences"
+    now = datetime.now(UTC)
+    matcher = {"name": "none", "value": "such", "isEqual": True, "isRegex": False}
+    silence = {"matchers": [matcher], "startsAt": now.isoformat(), "endsAt": (now + timedelta(hours=1)).isoformat()}
+    container = client.containers.get(containers(client, stack.project)["alertmanager"]["Id"])
+    made = set()
+    # It writes its file once a second: one of three at the least is younger.
+    for pause in (0.0, 0.3, 0.6):
+        time.sleep(pause)
+        answer = requests.post(url, json={**silence, "createdBy": "test", "comment": "kept"}, timeout=10)
+        made.add(answer.json()["silenceID"])
+    container.kill("SIGKILL")
+    container.start()
+    eventually(lambda: servers.is_ready(stack.project, "alertmanager")[0])
+    # Its peer tells it when it has found it again.
+    eventually(lambda: made <= {found["id"] for found in requests.get(url, timeout=10).json()})
 
 
 def test_an_edited_configuration_takes_effect_and_no_other_server_is_touched(stack: Stack, client: docker.DockerClient) -> None:

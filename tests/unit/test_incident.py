@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import socket
+import subprocess
+import sys
 import threading
 import time
 from datetime import UTC, datetime, timedelta
@@ -160,16 +163,18 @@ def _found() -> Incident:
                 "E: [x]",
                 (incident.Stage("rank", 1.0, "error"),),
                 "http://t",
+                "rank",
             )
         ],
         executions_seen=4,
         executions_failed=1,
-        logs=[incident.LogGroup(3, "failed [3]", at, None, None)],
+        logs=[incident.LogGroup(3, "failed [3]", at, None, None, "E", "login, rank", at - 60)],
         log_lines=3,
         slowest=[incident.SlowTrace("POST /x", at, 2.0, "b" * 32, "http://t2")],
         deployment=deploy.Deployment("1", "council-api", "2.2.0", "abc", "production", "succeeded", at - 3600, 60.0),
+        hurt={"globex": 9, "north[wind]": 1},
         links={"logs": "http://l"},
-        missing=["the alerts: no answer in time"],
+        missing=["the alerts: Prometheus did not answer within 3.1 s"],
     )
 
 
@@ -177,15 +182,21 @@ def test_the_text_says_everything_once() -> None:
     text = "\n".join(Text.from_markup(line).plain for line in incident.as_text(_found()))
     for part in (
         "council-api for north[wind] around 2026-11-21 11:30:00",
-        "auth burnt its budget 100.0 times too fast; 1 execution failed; one in stage rank; 3 error lines",
-        "Deployment of council-api 2.2.0 (abc) succeeded after 60 s, 60 min before",
+        "1 execution of north[wind] failed, login, stage rank.",
+        "E: [x].",
+        "1 other company is hurt too: globex (9).",
+        "auth spent its error budget 100.0 times too fast.",
+        "1 alert of council-api firing since 11:30:00.",
+        "Deployment of council-api 2.2.0 (abc) succeeded after 60 s; 60 min before",
+        "Not all is known: Prometheus did not answer; see below.",
         "critical SLOBurnRateCritical  council-api/auth",
         "100.0x      5 %     10 %   -320 %  auth region=eu  Sign in (99.9%)",
-        "error      1.500 s  login 1  E: [x]",
+        "error      1.500 s  login 1",
+        "in stage rank: E: [x]",
         "rank 1.000 s failed",
-        "3x  failed [3]",
+        "11:29:00 to 11:30:00     3x  E in login, rank: failed [3]",
         "2.000 s  POST /x",
-        "without the alerts: no answer in time",
+        "Prometheus did not answer within 3.1 s: the alerts not known.",
     ):
         assert part in text, part
 
@@ -204,14 +215,15 @@ def test_addresses_hide_behind_what_they_lead_to_in_a_terminal() -> None:
 def test_what_did_not_answer_is_not_taken_for_nothing() -> None:
     at = NOW.timestamp()
     whats = ("the deployment before", "the alerts", "the SLOs", "the executions", "the error logs", "the slowest traces")
-    empty = Incident("shop", None, at, at - 300, at + 300, missing=[f"{what}: no answer in time" for what in whats])
+    late = "Tempo did not answer within 3.1 s"
+    empty = Incident("shop", None, at, at - 300, at + 300, missing=[f"{what}: {late}" for what in whats])
     text = "\n".join(Text.from_markup(line).plain for line in incident.as_text(empty))
-    assert text.count("not known: see below") == len(whats) and "Not all servers answered" in text
-    for what in whats:
-        assert f"without {what}: no answer in time" in text
-    answered = Incident("shop", None, at, at - 300, at + 300, missing=["the alerts: no answer in time"])
+    assert text.count("not known: see below") == len(whats) and "Not all is known: Tempo did not answer" in text
+    # One reason, one sentence.
+    assert text.count(late) == 1 and f"{late}: {', '.join(whats)} not known" in text
+    answered = Incident("shop", None, at, at - 300, at + 300, missing=[f"the alerts: {late}"])
     text = "\n".join(Text.from_markup(line).plain for line in incident.as_text(answered))
-    assert text.count("not known") == 1 and "Nothing was wrong" not in text and "Nothing is known" not in text
+    assert text.count("not known: see below") == 1 and "Nothing was wrong" not in text and "Nothing is known" not in text
 
 
 def test_an_unknown_company_is_told_of_the_known_ones() -> None:
@@ -223,6 +235,82 @@ def test_an_unknown_company_is_told_of_the_known_ones() -> None:
 def test_nothing_known_is_said() -> None:
     nothing = Incident("shop", None, NOW.timestamp(), NOW.timestamp() - 300, NOW.timestamp() + 300)
     assert nothing.empty and "Nothing is known of shop" in "\n".join(incident.as_text(nothing))
+
+
+def test_a_company_that_is_hurt_alone_is_told_so() -> None:
+    at = NOW.timestamp()
+    alone = Incident("shop", "acme", at, at - 300, at + 300, hurt={"acme": 3})
+    text = "\n".join(incident.as_text(alone))
+    assert "3 executions of acme failed" in text and "No other company is hurt: it is something of acme." in text
+
+
+def test_a_deployment_just_before_is_named_with_what_went_wrong() -> None:
+    at = NOW.timestamp()
+    deployed = deploy.Deployment("1", "shop", "2", "", "production", "succeeded", at - 240)
+    text = "\n".join(incident.as_text(Incident("shop", None, at, at - 300, at + 300, hurt={"acme": 3}, deployment=deployed)))
+    assert "4 min before: Deployment of shop 2 succeeded.[/] Is it the cause?" in text
+    # But not where nothing did.
+    assert "Is it the cause?" not in "\n".join(incident.as_text(Incident("shop", None, at, at, at, deployment=deployed)))
+
+
+@pytest.mark.parametrize(
+    ("fields", "kind", "place"),
+    [
+        ({"error_type": "E", "process_id": "login", "process_stage": "rank"}, "E", "login, rank"),
+        ({"exception_type": "V", "process_id": "login", "http_route": "/x"}, "V", "login"),
+        ({"http_response_status_code": "503", "http_route": "/x", "event": "http.request"}, "HTTP 503", "/x"),
+        ({"event": "late", "code_function_name": "work", "code_line_number": "7"}, "late", "work:7"),
+        ({"logger": "shop"}, "shop", "shop"),
+        ({}, "untyped", "unknown"),
+    ],
+)
+def test_an_error_has_a_type_and_a_place(fields: dict[str, str], kind: str, place: str) -> None:
+    assert (incident._kind(fields), incident._place(fields)) == (kind, place)
+
+
+@pytest.mark.parametrize(("said", "meant"), [("5m", 300), ("90s", 90), ("1h30m", 5400), ("5", None), ("m", None), ("", None)])
+def test_lengths_of_time(said: str, meant: float | None) -> None:
+    assert incident.seconds(said) == meant
+
+
+def test_the_time_for_an_answer_runs_from_the_start_of_the_program() -> None:
+    age = incident._age()
+    assert age > 0
+    code = "from generator.incident import _age; import time; a = _age(); time.sleep(0.2); print(_age() - a, a)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    passed, young = map(float, done.stdout.split())
+    assert passed >= 0.19 and young < age
+
+
+class _Hanging:
+    """A server that takes connections and says nothing."""
+
+    def __init__(self) -> None:
+        self._socket = socket.create_server(("127.0.0.1", 0))
+        self.port = self._socket.getsockname()[1]
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+def test_servers_that_hang_are_waited_for_together(nobody: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(incident, "DEADLINE", 0.0)
+    monkeypatch.setattr(incident, "_AT_LEAST", 0.5)
+    with contextlib.closing(_Hanging()) as hanging:
+        for name in ("PROMETHEUS_PORT", "LOKI_PORT", "TEMPO_PORT", "GRAFANA_PORT"):
+            monkeypatch.setenv(name, str(hanging.port))
+        code, said = _lgtm(nobody, "incident", "--service", "shop", "--at", "now")
+    assert code == 1 and "No server answers" in said
+    # Not one after the other: each was given up at the same moment.
+    given_up = {float(found) for found in re.findall(r"within (\d\.\d) s", said)}
+    assert given_up and max(given_up) - min(given_up) <= 0.3
+
+
+def test_the_start_reads_no_more_than_the_command_needs() -> None:
+    """What reads and checks the spec is most of a start, and an incident needs none of it."""
+    code = "import sys; import generator.cli, generator.commands.incident, generator.incident; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert not {"pydantic", "generator.model", "docker", "demo.cli"} & set(done.stdout.split())
 
 
 # Deployments
@@ -307,6 +395,8 @@ def test_wrong_questions(nobody: Path) -> None:
     assert code == 1 and "yesterday 14:43" in said
     code, said = _lgtm(nobody, "incident", "--service", "shop", "--at", "now", "--window", "5")
     assert code == 2 and "5m" in said
+    code, said = _lgtm(nobody, "incident", "--service", "shop", "--at", "now", "--within", "long")
+    assert code == 2 and "from 1s to 5m" in said
     assert _lgtm(nobody, "deploy", "start", "--service", "shop")[0] == 2
 
 
@@ -341,5 +431,8 @@ def test_without_prometheus_this_machine_remembers_the_start(nobody: Path) -> No
     assert (code, done["status"], done["commit"]) == (0, "succeeded", "c0ffee") and 0 <= done["duration"] < 60
     paths = [path for path, _ in server.bodies]  # type: ignore[attr-defined]
     assert paths == ["/v1/logs", "/v1/metrics"] * 2
+    (line,) = server.bodies[-2][1]["resourceLogs"][0]["scopeLogs"][0]["logRecords"]  # type: ignore[attr-defined]
+    # By this the page of deployments finds it without reading all other lines.
+    assert (line["severityText"], line["severityNumber"]) == ("NOTICE", 10)
     metrics = server.bodies[-1][1]["resourceMetrics"][0]["scopeMetrics"][0]["metrics"]  # type: ignore[attr-defined]
     assert [m["name"] for m in metrics] == ["deployment.timestamp", "deployment.duration"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import io
 import itertools
 import json
@@ -160,6 +161,57 @@ def test_failures(captured: Captured, error: BaseException, status: str, kind: s
     finished = captured.lines[-1]
     assert (finished["event"], finished["level"]) == ("process.finished", "ERROR")
     assert (finished["process_status"], finished["error_type"], finished["company_id"]) == (status, kind, "acme")
+
+
+def _stage_of_the_failure(captured: Captured) -> str | None:
+    (finished,) = [line for line in captured.lines if line["event"] == "process.finished"]
+    stage: str | None = finished.get("process_stage")
+    return stage
+
+
+def test_the_line_of_a_failed_execution_says_in_which_stage_it_failed(captured: Captured) -> None:
+    with pytest.raises(RuntimeError), process("order"), stage("reserve"), stage("lock"):
+        raise RuntimeError("no seats")
+    assert _stage_of_the_failure(captured) == "lock"
+    # A span with a stage is a stage.
+    assert "process.stage" not in (captured.spans["order"].attributes or {})
+
+
+def test_a_stage_that_recovered_is_not_where_it_failed(captured: Captured) -> None:
+    with pytest.raises(RuntimeError), process("order"):
+        with contextlib.suppress(ValueError), stage("reserve"):
+            raise ValueError
+        # Raised after the block, whose error is handled: not its cause.
+        raise RuntimeError("afterwards")
+    assert _stage_of_the_failure(captured) is None
+
+
+def test_a_stage_whose_error_is_passed_on_as_another_is_where_it_failed(captured: Captured) -> None:
+    with pytest.raises(RuntimeError), process("order"):
+        try:
+            with stage("charge"):
+                raise ValueError
+        except ValueError as error:
+            raise RuntimeError("declined") from error
+    assert _stage_of_the_failure(captured) == "charge"
+
+
+def test_a_time_out_around_a_stage_failed_in_it(captured: Captured) -> None:
+    async def order() -> None:
+        with process("order"):
+            async with asyncio.timeout(0.01):
+                with stage("charge"):
+                    await asyncio.sleep(5)
+
+    with pytest.raises(TimeoutError):
+        asyncio.run(order())
+    assert _stage_of_the_failure(captured) == "charge"
+
+
+def test_a_failure_without_an_exception_has_its_stage(captured: Captured) -> None:
+    with process("order") as execution, stage("charge"):
+        execution.fail("card_declined")
+    assert _stage_of_the_failure(captured) == "charge"
 
 
 def test_is_timeout() -> None:

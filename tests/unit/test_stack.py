@@ -61,9 +61,27 @@ def test_the_collector_has_no_batch_processor_and_queues_on_disk() -> None:
     assert "batch" not in {name.partition("/")[0] for name in config["processors"]}
     for name, pipeline in config["service"]["pipelines"].items():
         assert pipeline["processors"][0] == "memory_limiter", name
+    behind = config["service"]["pipelines"]["metrics/queued"]
+    assert behind["receivers"] == ["otlp/queued"] and not behind.keys() - {"receivers", "processors", "exporters"}
     for name, exporter in config["exporters"].items():
-        assert exporter["sending_queue"]["storage"] == "file_storage", name
+        if name not in behind["exporters"]:
+            assert exporter["sending_queue"]["storage"] == "file_storage", name
         assert exporter["retry_on_failure"]["max_elapsed_time"] == 0, name
+
+
+def test_a_queue_gives_up_a_request_before_what_it_delivers_to_does() -> None:
+    # What gives up first decides: the queue tries again, remote write drops.
+    exporters = yaml.safe_load((ROOT / "collector" / "collector.yaml").read_text())["exporters"]
+    kept, written = (int(exporters[name]["timeout"].removesuffix("s")) for name in ("otlp_http/queue", "prometheusremotewrite"))
+    assert kept < written
+    assert not exporters["prometheusremotewrite"]["remote_write_queue"]["enabled"]
+
+
+def test_names_of_a_service_are_labels_by_remote_write_as_by_otlp() -> None:
+    collector = yaml.safe_load((ROOT / "collector" / "collector.yaml").read_text())
+    otlp = yaml.safe_load((ROOT / "prometheus" / "prometheus.yml").read_text())["otlp"]
+    labels, _ = (block["statements"] for block in collector["processors"]["transform/labels"]["metric_statements"])
+    assert [line.split('"')[1] for line in labels] == otlp["promote_resource_attributes"]
 
 
 def test_profiles_choose_the_servers(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from grafana_foundation_sdk.models import common as cm
 from grafana_foundation_sdk.models import dashboard as m
 
 from generator import names
-from generator.model import Model
+from generator.model import Model, ResolvedSlo
 from generator.render.dashboards import ask, deployments, errors, own
 from generator.render.dashboards.style import (
     BAD,
@@ -42,7 +42,6 @@ STATES = {
 # The first step colours what has no value at all.
 BUDGET_STEPS = (Step(None, NEUTRAL), Step(-1e9, BAD), Step(0.0, WATCH), Step(0.25, GOOD))
 FAR_OVERSPENT = (-10.0, "> 10× spent")
-BURN_STEPS = (Step(None, NEUTRAL), Step(0.0, GOOD), Step(1.0, WATCH), Step(10.0, BAD))
 TO_SERVICE = "/d/${__data.fields.dashboard}?var-slo=${__data.fields.slo}&" + KEEP_TIME
 TO_RUNBOOK = "/d/${__data.fields.runbook}?var-alert=${__data.fields.section}&" + KEEP_TIME
 ALERT_TO_SERVICE = "/d/${__data.fields.dashboard}?" + KEEP_TIME
@@ -155,7 +154,7 @@ def _tiles() -> list[Tile]:
 def slo_table(model: Model, service: str = "", slos: Collection[str] = ()) -> AnyPanel:
     """Every SLO, those of one service, or some of it, worst first. Pages of one service have the variable ``environment``."""
     there = f"{TO_SERVICE}&{KEEP_ENVIRONMENT}" if service else TO_SERVICE
-    shown = model.by_name[service].slos if service else model.slos
+    shown = tuple(model.by_name[service].slos if service else model.slos)
     windows = {slo.window for slo in shown if not slos or slo.name in slos}
     labels = {"service": service} if service else {}
     if slos:
@@ -174,7 +173,7 @@ def slo_table(model: Model, service: str = "", slos: Collection[str] = ()) -> An
         Column("slo", "SLO", 285, link=("Open this SLO", there)),
         Column("title", "Promise", None),
         Column("Value #Left", "Budget left", 115, "percentunit", 1, below=FAR_OVERSPENT, limits=BUDGET_STEPS, empty="not yet"),
-        Column("Value #Burn", "Burn rate 1h", 110, "suffix:×", 1, limits=BURN_STEPS, empty="no traffic"),
+        Column("Value #Burn", "Burn rate 1h", 110, "suffix:×", 1, limits=_burn_steps(shown), empty="no traffic"),
         Column("Value #Lasts", "Gone in", 95, "dtdurations", 0, empty="–"),
         Column("promised", "Promised", 120),
         Column("owner", "Owner", 90),
@@ -190,6 +189,13 @@ def slo_table(model: Model, service: str = "", slos: Collection[str] = ()) -> An
         empty="No SLO is recorded yet. Rules are first evaluated within a minute of the start.",
         sort=[("State", True), ("Budget left", False)],
     )
+
+
+def _burn_steps(slos: Collection[ResolvedSlo]) -> tuple[Step, ...]:
+    """Red is what pages soonest: a burn rate that is red beside a state that is healthy has to be explained to nobody."""
+    paging = [max(window.factor for window in slo.burn["critical"]) for slo in slos if slo.burn.get("critical")]
+    pages = [Step(float(min(paging)), BAD)] if paging else []
+    return (Step(None, NEUTRAL), Step(0.0, GOOD), Step(1.0, WATCH), *pages)
 
 
 def firing_alerts(model: Model, service: str = "", *, narrow: bool = False, brief: bool = False) -> AnyPanel:
