@@ -375,8 +375,11 @@ def test_plain_opentelemetry_keeps_the_contract(ask: Ask) -> None:
     rows = until("the counter is in Prometheus", METRIC_SECONDS, lambda: ask.prometheus(series))
     assert {row["metric"]["process_status"]: row["value"][1] for row in rows} == {"success": "1", "error": "1"}
     assert ask.prometheus(f'process_execution_duration_seconds_bucket{{job="{service}",le="0.5"}}')
-    until("the trace is found", 15, lambda: len(ask.tempo(f'{{ resource.service.name="{service}" }}')) == 2)
+    # It names no environment, and is found where all are asked for.
+    anywhere = f'resource.service.name="{service}" && resource.deployment.environment.name =~ ".*"'
+    until("the trace is found", 15, lambda: len(ask.tempo(f"{{ {anywhere} }}")) == 2)
     until("the log is found", 15, lambda: ask.loki(f'{{service_name="{service}"}} | company_id="globex"'))
+    assert ask.loki(f'{{service_name="{service}", deployment_environment_name="none"}}')
     answer = json.loads(
         ask.lgtm("incident", "--service", service, "--at", "now", "--company", "globex", "--within", "30s", "--json")
     )

@@ -42,8 +42,9 @@ EVERYWHERE = ".*"
 _CHOSEN = Like("$environment")
 # As Prometheus, Loki and Tempo's metrics generator write the attribute deployment.environment.name.
 _THERE = {"deployment_environment_name": _CHOSEN}
-# In TraceQL what is absent matches no pattern.
-_TRACED_THERE = f"(resource.deployment.environment.name =~ `{_CHOSEN}` || `{_CHOSEN}` = `{EVERYWHERE}`)"
+# In TraceQL what is absent matches no pattern, and a condition with "or" is a hundred times slower: so the collector
+# writes "none".
+_TRACED_THERE = f"resource.deployment.environment.name =~ `{_CHOSEN}`"
 
 
 def environments() -> str:

@@ -694,7 +694,7 @@ class Choices:
 
 def environment(more: str = "") -> m.VariableModel:
     """The variable that narrows a page to one environment: what services send themselves, and deployments."""
-    about = "Narrows logs, traces, deployments and what services send themselves. What names no environment is shown under All."
+    about = "Narrows logs, traces, deployments and what services send themselves. Logs and traces that name none have “none”."
     return m.VariableModel(
         type_val=m.VariableType.QUERY,
         name="environment",
