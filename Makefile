@@ -40,7 +40,7 @@ test: lint ## Check style and types, then run every test, on real servers too (s
 	@$(LGTM) pull
 	@.venv/bin/pytest -m "" -n 3 --dist loadfile --no-loadscope-reorder $(or $(T),tests/stack tests/rules tests/unit)
 
-bench: setup-dev ## Measure the rules beside Sloth's (half an hour), and write docs/benchmarks.md
+bench: setup-dev ## Measure the rules beside Sloth's (45 minutes), and write docs/benchmarks.md
 	@.venv/bin/python -m bench --write
 
 chaos: setup-dev ## Kill, pause, restart and fill each server under load, and count what is lost (an hour): docs/chaos.md

