@@ -21,7 +21,7 @@ from rich.text import Text
 from generator import deploy, incident
 from generator.cli import cli
 from generator.errors import LgtmError
-from generator.incident import Incident, parse_time
+from generator.incident import Incident, answer, asking, parse_time
 
 # A Saturday.
 NOW = datetime(2026, 11, 21, 11, 30, 0).astimezone()
@@ -136,7 +136,7 @@ def test_spans_of_tempo() -> None:
             ]
         }
     }
-    (span,) = incident._spans(answer)
+    (span,) = asking._spans(answer)
     assert (span["id"], span["duration"], span["failed"], span["message"]) == ("2a393840c64f056c", 2.5, True, "no")
     assert span["values"] == {"process.stage": "rank"}
 
@@ -149,10 +149,10 @@ def _found() -> Incident:
         at,
         at - 300,
         at + 300,
-        slos=[incident.Slo("auth", "Sign in", "99.9%", {"region": "eu"}, 0.05, 0.1, 100.0, -3.2)],
-        alerts=[incident.Alert("SLOBurnRateCritical", "council-api", "auth", "critical", "firing", at, at + 60)],
+        slos=[answer.Slo("auth", "Sign in", "99.9%", {"region": "eu"}, 0.05, 0.1, 100.0, -3.2)],
+        alerts=[answer.Alert("SLOBurnRateCritical", "council-api", "auth", "critical", "firing", at, at + 60)],
         executions=[
-            incident.Execution(
+            answer.Execution(
                 "login",
                 "1",
                 "error",
@@ -161,16 +161,16 @@ def _found() -> Incident:
                 1.5,
                 "a" * 32,
                 "E: [x]",
-                (incident.Stage("rank", 1.0, "error"),),
+                (answer.Stage("rank", 1.0, "error"),),
                 "http://t",
                 "rank",
             )
         ],
         executions_seen=4,
         executions_failed=1,
-        logs=[incident.LogGroup(3, "failed [3]", at, None, None, "E", "login, rank", at - 60)],
+        logs=[answer.LogGroup(3, "failed [3]", at, None, None, "E", "login, rank", at - 60)],
         log_lines=3,
-        slowest=[incident.SlowTrace("POST /x", at, 2.0, "b" * 32, "http://t2")],
+        slowest=[answer.SlowTrace("POST /x", at, 2.0, "b" * 32, "http://t2")],
         deployment=deploy.Deployment("1", "council-api", "2.2.0", "abc", "production", "succeeded", at - 3600, 60.0),
         hurt={"globex": 9, "north[wind]": 1},
         links={"logs": "http://l"},
@@ -265,7 +265,7 @@ def test_a_deployment_just_before_is_named_with_what_went_wrong() -> None:
     ],
 )
 def test_an_error_has_a_type_and_a_place(fields: dict[str, str], kind: str, place: str) -> None:
-    assert (incident._kind(fields), incident._place(fields)) == (kind, place)
+    assert (asking._kind(fields), asking._place(fields)) == (kind, place)
 
 
 @pytest.mark.parametrize(("said", "meant"), [("5m", 300), ("90s", 90), ("1h30m", 5400), ("5", None), ("m", None), ("", None)])
@@ -274,9 +274,9 @@ def test_lengths_of_time(said: str, meant: float | None) -> None:
 
 
 def test_the_time_for_an_answer_runs_from_the_start_of_the_program() -> None:
-    age = incident._age()
+    age = asking._age()
     assert age > 0
-    code = "from generator.incident import _age; import time; a = _age(); time.sleep(0.2); print(_age() - a, a)"
+    code = "from generator.incident.asking import _age; import time; a = _age(); time.sleep(0.2); print(_age() - a, a)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     passed, young = map(float, done.stdout.split())
     assert passed >= 0.19 and young < age
@@ -294,8 +294,8 @@ class _Hanging:
 
 
 def test_servers_that_hang_are_waited_for_together(nobody: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(incident, "DEADLINE", 0.0)
-    monkeypatch.setattr(incident, "_AT_LEAST", 0.5)
+    monkeypatch.setattr(asking, "DEADLINE", 0.0)
+    monkeypatch.setattr(asking, "_AT_LEAST", 2.0)
     with contextlib.closing(_Hanging()) as hanging:
         for name in ("PROMETHEUS_PORT", "LOKI_PORT", "TEMPO_PORT", "GRAFANA_PORT"):
             monkeypatch.setenv(name, str(hanging.port))
@@ -303,7 +303,7 @@ def test_servers_that_hang_are_waited_for_together(nobody: Path, monkeypatch: py
     assert code == 1 and "No server answers" in said
     # Not one after the other: each was given up at the same moment.
     given_up = {float(found) for found in re.findall(r"within (\d\.\d) s", said)}
-    assert given_up and max(given_up) - min(given_up) <= 0.3
+    assert given_up and max(given_up) - min(given_up) < 1.5
 
 
 def test_the_start_reads_no_more_than_the_command_needs() -> None:

@@ -16,7 +16,8 @@ from urllib.parse import parse_qsl, urlsplit
 import pytest
 import yaml
 
-from generator import incident, model, names
+from generator import model, names
+from generator.incident import asking
 from generator.model import Model
 from generator.project import Project
 from generator.render import everything
@@ -296,7 +297,7 @@ def explore_faults(address: str, sources: Mapping[str, Any]) -> list[str]:
 
 def test_links_of_an_incident(tmp_path: Path, sources: Mapping[str, Any]) -> None:
     (tmp_path / "compose.yaml").touch()
-    asker = incident._Asker(Project.load(tmp_path), "council-api", datetime(2026, 11, 20).timestamp(), 300, 'a"b&c d')
+    asker = asking._Asker(Project.load(tmp_path), "council-api", datetime(2026, 11, 20).timestamp(), 300, 'a"b&c d')
     asker.grafana.set_result(True)
     links = asker.links()
     pages = rendered("slos.yaml").pages

@@ -1,7 +1,4 @@
-"""What happened to a service, or to one company on it, around a minute: one answer out of Prometheus, Tempo and Loki.
-
-Everything is asked at once, and what does not answer in time is said to be missing instead of delaying the rest.
-"""
+"""Prometheus, Tempo and Loki are asked all at once; what does not answer in time is said to be missing."""
 
 from __future__ import annotations
 
@@ -9,21 +6,20 @@ import base64
 import difflib
 import json
 import os
-import re
 import threading
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
-from dataclasses import asdict, dataclass, field, replace
-from datetime import UTC, datetime, timedelta, timezone, tzinfo
+from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from generator import deploy, names
 from generator.errors import LgtmError
+from generator.incident.answer import LOG_LIMIT, SEARCH_LIMIT, Alert, Execution, Incident, LogGroup, Slo, SlowTrace, Stage
 from generator.project import Project
 from generator.servers import Client, Grafana, Loki, Prometheus, UnreachableError
 
@@ -39,9 +35,7 @@ _STAGES_SHARE = 0.85
 _GRAFANA_SECONDS = 1.0
 _SHOWN_EXECUTIONS = 10
 _SHOWN_FAILED = 7
-_SEARCH_LIMIT = 60
 _SHOWN_LOGS = 10
-_LOG_LIMIT = 500
 _SHOWN_TRACES = 5
 _SHOWN_COMPANIES = 5
 _SLOW_LIMIT = 50
@@ -55,229 +49,6 @@ class Tempo(Client):
     """Tempo 2."""
 
     name = "tempo"
-
-
-# --- The question ------------------------------------------------------------------------------------------------------------
-
-# At the end of a time: 14:43Z, 14:43 UTC, 14:43+02:00, 14:43 Europe/Berlin.
-_ZONE = re.compile(
-    r"(?P<time>.*\d{1,2}:\d{2}(?::\d{2}(?:\.\d+)?)?)"
-    r"(?:\s*(?P<utc>z|utc|gmt)|\s*(?P<sign>[+-])(?P<hours>\d{2}):?(?P<minutes>\d{2})|\s+(?P<name>\w+/[\w/+-]+))",
-    re.IGNORECASE,
-)
-_AGO = re.compile(r"(\d+(?:\.\d+)?)\s*(s|sec|seconds?|m|min|minutes?|h|hours?|d|days?)\s+ago")
-_CLOCK = re.compile(
-    r"(?:(?P<day>[a-z]+|\d{4}-\d{2}-\d{2})(?:\s+at)?\s+)?(?P<hour>\d{1,2}):(?P<minute>\d{2})(?::(?P<second>\d{2}))?"
-)
-_DAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
-
-
-def parse_time(text: str, now: datetime | None = None) -> datetime:
-    """A moment as people say it, in this machine's time zone unless it says another.
-
-    ``now``, ``10 minutes ago``, ``14:43`` (the last one), ``yesterday 14:43``, ``monday 9:05``, ``2026-11-20 14:43``, ISO 8601
-    or Unix seconds. A clock's time may end with its zone: ``yesterday 14:43 UTC``, ``14:43+02:00``, ``14:43 Europe/Berlin``.
-    Raises LgtmError for anything else, and for what lies ahead.
-    """
-    present = (now or datetime.now(UTC)).astimezone()
-    said = " ".join(text.split())
-    if match := _ZONE.fullmatch(said):
-        zone = _zone(match)
-        found = _moment(match["time"], present.astimezone(zone), zone) if zone is not None else None
-    else:
-        found = _moment(said, present, None)
-    if found is None:
-        raise LgtmError(
-            f"{text!r} is not a time.", 'Write it like "yesterday 14:43", "14:43", "20 minutes ago" or "2026-11-20 14:43".'
-        )
-    if found > present + timedelta(seconds=60):
-        raise LgtmError(f"{text!r} lies ahead: {found:%Y-%m-%d %H:%M}.", "Write a time that has passed.")
-    return found
-
-
-def _zone(match: re.Match[str]) -> tzinfo | None:
-    if match["utc"]:
-        return UTC
-    if match["sign"]:
-        offset = timedelta(hours=int(match["hours"]), minutes=int(match["minutes"]))
-        return timezone(-offset if match["sign"] == "-" else offset) if offset < timedelta(days=1) else None
-    try:
-        return ZoneInfo(match["name"])
-    except (ValueError, OSError, ZoneInfoNotFoundError):
-        return None
-
-
-def _moment(original: str, now: datetime, zone: tzinfo | None) -> datetime | None:
-    said = original.lower()
-
-    def aware(naive: datetime) -> datetime:
-        # By the calendar and then in the zone, so that a change of the clocks does not shift it by an hour.
-        return naive.astimezone() if zone is None else naive.replace(tzinfo=zone)
-
-    if said == "now":
-        return now
-    if match := _AGO.fullmatch(said):
-        return now - timedelta(seconds=float(match[1]) * _UNITS[match[2][0]])
-    if re.fullmatch(r"\d{10}(\.\d+)?", said):
-        return datetime.fromtimestamp(float(said), now.tzinfo)
-    if match := _CLOCK.fullmatch(said):
-        hour, minute, second = int(match["hour"]), int(match["minute"]), int(match["second"] or 0)
-        if hour > 23 or minute > 59 or second > 59:
-            return None
-        day = match["day"]
-        naive = now.replace(tzinfo=None, hour=hour, minute=minute, second=second, microsecond=0)
-        if day is None:
-            return aware(naive) if aware(naive) <= now else aware(naive - timedelta(days=1))
-        if day in ("today", "yesterday"):
-            return aware(naive - timedelta(days=day == "yesterday"))
-        if day in _DAYS:
-            naive -= timedelta(days=(now.weekday() - _DAYS.index(day)) % 7)
-            return aware(naive) if aware(naive) <= now else aware(naive - timedelta(days=7))
-        if "-" not in day:
-            return None
-    try:
-        found = datetime.fromisoformat(original)
-    except ValueError:
-        return None
-    if len(original) <= 10:
-        return None  # a day is not a moment
-    return aware(found) if found.tzinfo is None else found
-
-
-def seconds(length: str) -> float | None:
-    """A length of time such as 90s, 5m or 1h30m; None for anything else."""
-    # generator.units would be half of the program's start.
-    if not re.fullmatch(r"(\d+(\.\d+)?[smhd])+", length.strip()):
-        return None
-    return sum(float(number) * _UNITS[unit] for number, unit in re.findall(r"([\d.]+)([smhd])", length))
-
-
-# --- The answer --------------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Slo:
-    """An SLO around the time. Ratios are shares of bad events; ``burn`` is how many times faster than allowed they spend."""
-
-    slo: str
-    title: str
-    objective: str
-    groups: dict[str, str]
-    error_ratio: float | None
-    worst_error_ratio: float | None
-    burn: float | None
-    budget_remaining: float | None
-
-
-@dataclass(frozen=True)
-class Alert:
-    """An alert that was pending or firing; ``start`` and ``end`` are Unix times within the window."""
-
-    name: str
-    service: str
-    slo: str
-    severity: str
-    state: str
-    start: float
-    end: float
-
-
-@dataclass(frozen=True)
-class Stage:
-    """A stage of an execution, ``duration`` in seconds; ``status`` is ok or error."""
-
-    name: str
-    duration: float
-    status: str
-    error: str | None = None
-
-
-@dataclass(frozen=True)
-class Execution:
-    """An execution of a process. ``start`` is Unix time, ``duration`` in seconds.
-
-    ``stage`` is where it failed; ``stages`` are empty where only the logs tell of it.
-    """
-
-    process: str
-    version: str
-    status: str
-    company: str | None
-    start: float
-    duration: float
-    trace_id: str
-    error: str | None
-    stages: tuple[Stage, ...]
-    link: str
-    stage: str | None = None
-
-
-@dataclass(frozen=True)
-class LogGroup:
-    """Error lines of one type (``kind``) at one ``place``: a process and its stage, a route, a function.
-
-    ``message`` is the last one's, ``at`` its Unix time; ``first`` is when the first of them was written.
-    """
-
-    count: int
-    message: str
-    at: float
-    trace_id: str | None
-    link: str | None
-    kind: str = ""
-    place: str = ""
-    first: float = 0.0
-
-
-@dataclass(frozen=True)
-class SlowTrace:
-    """``duration`` in seconds."""
-
-    name: str
-    start: float
-    duration: float
-    trace_id: str
-    link: str
-
-
-@dataclass
-class Incident:
-    """Everything that is known. ``missing`` says what could not be asked, ``seconds`` how long the answer took.
-
-    ``companies`` are those that the service did work for, where it did none for the one that was asked for. ``hurt`` says of
-    every company how many of its executions failed; the empty name is for executions without a company.
-    """
-
-    service: str
-    company: str | None
-    at: float
-    start: float
-    end: float
-    slos: list[Slo] = field(default_factory=list)
-    alerts: list[Alert] = field(default_factory=list)
-    executions: list[Execution] = field(default_factory=list)
-    executions_seen: int = 0
-    executions_failed: int = 0
-    logs: list[LogGroup] = field(default_factory=list)
-    log_lines: int = 0
-    slowest: list[SlowTrace] = field(default_factory=list)
-    deployment: deploy.Deployment | None = None
-    companies: list[str] = field(default_factory=list)
-    hurt: dict[str, int] = field(default_factory=dict)
-    links: dict[str, str] = field(default_factory=dict)
-    missing: list[str] = field(default_factory=list)
-    seconds: float = 0.0
-
-    def as_json(self) -> dict[str, Any]:
-        """For programs: times are Unix seconds."""
-        return asdict(self)
-
-    @property
-    def empty(self) -> bool:
-        """Whether nothing at all is known of the service at that time."""
-        known = (self.slos, self.alerts, self.executions, self.logs, self.hurt, self.slowest, self.deployment)
-        return not any(known)
 
 
 class _Asker:
@@ -396,7 +167,7 @@ class _Asker:
         def search(traceql: str, start: float, end: float) -> list[dict[str, Any]]:
             client = Tempo(self.project.url("tempo"), timeout=self.left())
             try:
-                return self._search(client, traceql, _SEARCH_LIMIT, start, end)
+                return self._search(client, traceql, SEARCH_LIMIT, start, end)
             finally:
                 client.close()
 
@@ -451,7 +222,7 @@ class _Asker:
         """Executions that failed, by trace and process, out of the lines that they end with."""
         ended = self.log_query() + ' | event="process.finished" | process_status!="success"'
         found = {}
-        for at, line, fields in self._lines(ended, _SEARCH_LIMIT):
+        for at, line, fields in self._lines(ended, SEARCH_LIMIT):
             took, trace_id = float(fields.get("duration_seconds") or 0), fields.get("trace_id", "")
             kind, told = fields.get("error_type"), fields.get("error_message") or line
             execution = Execution(
@@ -597,7 +368,7 @@ class _Asker:
 
     def logs(self) -> tuple[list[LogGroup], int]:
         groups: dict[tuple[str, str], list[tuple[float, str, str | None]]] = {}
-        for at, line, fields in self._lines(self.log_query(), _LOG_LIMIT):
+        for at, line, fields in self._lines(self.log_query(), LOG_LIMIT):
             groups.setdefault((_kind(fields), _place(fields)), []).append((at, line, fields.get("trace_id")))
         found = []
         for (kind, place), lines in groups.items():
@@ -846,234 +617,3 @@ def _hex(value: str | None) -> str:
         return base64.b64decode(value or "", validate=True).hex()
     except ValueError:
         return str(value)
-
-
-# --- The answer as text ------------------------------------------------------------------------------------------------------
-
-
-def as_text(incident: Incident, *, clickable: bool = False) -> list[str]:
-    """The answer in lines, for a terminal; rich's markup around what matters. Values are escaped.
-
-    ``clickable`` hides addresses behind what they lead to, for terminals that show links.
-    """
-
-    def link(address: str, words: str) -> str:
-        return f"[dim][link={address}]{words}[/link][/]" if clickable else f"[dim]{_e(address)}[/]"
-
-    def nothing(what: str, words: str) -> str:
-        """That there is none, unless nobody said so."""
-        unknown = any(problem.startswith(f"{what}: ") for problem in incident.missing)
-        return "  [yellow]not known: see below[/]" if unknown else f"  {words}"
-
-    at = datetime.fromtimestamp(incident.at).astimezone()
-    whom = f" for {incident.company}" if incident.company else ""
-    minutes = (incident.at - incident.start) / 60
-    lines = [
-        f"[bold]{_e(incident.service)}{_e(whom)} around {at:%Y-%m-%d %H:%M:%S}[/] ({at:%Z}, {minutes:g} min before and after)"
-    ]
-    lines += [f"  {line}" for line in _summary(incident)]
-
-    counted = f"  ({_up_to(incident.log_lines, _LOG_LIMIT)} log lines)" if incident.logs else ""
-    lines += ["", f"[bold]Errors{_e(whom)}, by type and place[/]{counted}"]
-    for group in incident.logs:
-        when = f"{_clock(group.first)} to {_clock(group.at)}" if group.first else _clock(group.at)
-        where = f"[red]{_e(group.kind)}[/] in {_e(group.place)}: " if group.kind else ""
-        lines.append(f"  {when}  {group.count:>4}x  {where}{_e(_cut(group.message, 120))}")
-        if group.link:
-            lines.append(f"            the last of them: {link(group.link, f'trace {group.trace_id}')}")
-    if not incident.logs:
-        lines.append(nothing("the error logs", "no log line at level error or above"))
-
-    seen, failed = incident.executions_seen, incident.executions_failed
-    counted = f"  ({len(incident.executions)} of {_counted(seen)} shown; {_counted(failed)} failed)" if seen else ""
-    lines += ["", f"[bold]Executions{_e(whom)}[/]{counted}"]
-    for e in incident.executions:
-        colour = "green" if e.status == "success" else "red"
-        company = f" for {_e(e.company)}" if e.company and not incident.company else ""
-        lines.append(
-            f"  {_clock(e.start)}  [{colour}]{_e(e.status):<8}[/]{e.duration:>8.3f} s  {_e(e.process)} {_e(e.version)}{company}"
-        )
-        if e.error:
-            where = f"in stage {_e(e.stage)}: " if e.stage else ""
-            lines.append(f"            {where}{_e(_cut(e.error, 120))}")
-        if e.stages:
-            lines.append("            stages: " + ", ".join(_stage(s) for s in e.stages))
-        lines.append(f"            {link(e.link, f'trace {e.trace_id}')}")
-    if not incident.executions:
-        having = f" with company.id={_e(incident.company)}" if whom else ""
-        lines.append(nothing("the executions", f"none found: no trace of a process in this time{having}"))
-        if incident.companies:
-            lines.append(f"  [yellow]there are executions of: {_e(', '.join(incident.companies))}[/]")
-
-    lines += ["", "[bold]Alerts[/]"]
-    for alert in incident.alerts:
-        colour = "red" if alert.state == "firing" and alert.severity == "critical" else "yellow"
-        about = "/".join(part for part in (alert.service, alert.slo) if part)
-        when = f"{_clock(alert.start)} to {_clock(alert.end)}"
-        lines.append(f"  {when}  [{colour}]{alert.state:<8}{_e(alert.severity):<9}[/]{_e(alert.name)}  {_e(about)}")
-    if not incident.alerts:
-        lines.append(nothing("the alerts", "none was firing or pending"))
-
-    lines += ["", "[bold]Objectives[/]"]
-    if incident.slos:
-        lines.append("  [dim]  spends  errors:    worst   budget[/]")
-        lines.append("  [dim]  budget   5 min   in this     left[/]")
-    for slo in incident.slos:
-        groups = "".join(f" {k}={v}" for k, v in slo.groups.items())
-        burn = f"{slo.burn:.1f}x" if slo.burn is not None else "-"
-        colour = "red" if (slo.burn or 0) >= 14.4 else "yellow" if (slo.burn or 0) >= 1 else "green"
-        lines.append(
-            f"  [{colour}]{burn:>7}[/] {_share(slo.error_ratio):>8} {_share(slo.worst_error_ratio):>8} "
-            f"{_share(slo.budget_remaining):>8}  {_e(slo.slo + groups)}  {_e(slo.title)} ({_e(slo.objective)})"
-        )
-    if not incident.slos:
-        lines.append(nothing("the SLOs", "no SLO of this service has data at that time"))
-
-    lines += ["", "[bold]The deployment before[/]"]
-    deployment = incident.deployment
-    if deployment is None:
-        none = "none recorded in the 30 days before (lgtm deploy start|finish|fail records them)"
-        lines.append(nothing("the deployment before", none))
-    else:
-        day = datetime.fromtimestamp(deployment.at)
-        lines.append(f"  {day:%Y-%m-%d %H:%M:%S}  {_e(deployment.sentence())}; {_length(incident.at - deployment.at)} before")
-
-    lines += ["", "[bold]The slowest requests[/]"]
-    for trace in incident.slowest:
-        lines.append(f"  {_clock(trace.start)}  {trace.duration:>8.3f} s  {_e(trace.name)}")
-        lines.append(f"            {link(trace.link, f'trace {trace.trace_id}')}")
-    if not incident.slowest:
-        lines.append(nothing("the slowest traces", "no trace in this time"))
-
-    lines += ["", "[bold]Go on[/]"]
-    lines += [f"  {name:<10} {link(address, 'open')}" for name, address in incident.links.items()]
-    lines += [f"[yellow]{_e(sentence)}[/]" for sentence in _incomplete(incident)]
-    lines.append(f"[dim]answered in {incident.seconds:.1f} s[/]")
-    return lines
-
-
-def _incomplete(incident: Incident) -> list[str]:
-    """A sentence for each reason why something is missing, with all that is."""
-    reasons: dict[str, list[str]] = {}
-    for problem in incident.missing:
-        what, _, reason = problem.partition(": ")
-        reasons.setdefault(reason.rstrip("."), []).append(what)
-    return [
-        f"{reason}: {', '.join(whats)} not known. Look: lgtm status; wait longer: --within 20s"
-        for reason, whats in reasons.items()
-    ]
-
-
-def _up_to(number: int, limit: int) -> str:
-    # A search ends at its limit: there may be more.
-    return f"{number} or more" if number >= limit else str(number)
-
-
-def _counted(number: int) -> str:
-    return _up_to(number, _SEARCH_LIMIT)
-
-
-def _summary(incident: Incident) -> list[str]:
-    """What matters, in sentences: what failed and where, who is hurt, what changed, who was told."""
-    found = []
-    # The logs count all of them, where a search for traces ends at its limit.
-    told = incident.hurt.get(incident.company, 0) if incident.company else sum(incident.hurt.values())
-    failures = str(told) if told >= incident.executions_failed else _counted(incident.executions_failed)
-    if failures != "0":
-        word = "execution" if failures == "1" else "executions"
-        of = f" of {incident.company}" if incident.company else ""
-        where = _often([f"{e.process}, stage {e.stage}" if e.stage else e.process for e in incident.executions if _failed(e)])
-        what = _often([e.error for e in incident.executions if _failed(e) and e.error])
-        found.append(f"[red]{failures} {word}{_e(of)} failed[/]{where and f', {where}'}.")
-        if what:
-            found.append(what[0].upper() + what[1:] + ".")
-    elif incident.log_lines:
-        found.append(f"{_up_to(incident.log_lines, _LOG_LIMIT)} error lines in the logs.")
-    if incident.hurt:
-        found.append(_who(incident))
-    worst = incident.slos[0] if incident.slos else None
-    if worst is not None and (worst.burn or 0) >= 1:
-        found.append(f"{_e(worst.slo)} spent its error budget {worst.burn:.1f} times too fast.")
-    firing = [a for a in incident.alerts if a.state == "firing" and a.service == incident.service]
-    if firing:
-        since = _clock(min(a.start for a in firing))
-        found.append(
-            f"{len(firing)} {'alert' if len(firing) == 1 else 'alerts'} of {_e(incident.service)} firing since {since}."
-        )
-    last = incident.deployment
-    if found and last is not None and incident.at - last.at < _RECENT:
-        found.append(f"[yellow]{_length(incident.at - last.at)} before: {_e(last.sentence())}.[/] Is it the cause?")
-    if incident.missing:
-        servers = sorted({word for word in ("Loki", "Prometheus", "Tempo") for m in incident.missing if word in m.title()})
-        rest = "" if found else " What did answer says of nothing wrong."
-        found.append(f"[yellow]Not all is known: {' and '.join(servers) or 'a server'} did not answer; see below.[/]{rest}")
-    elif incident.empty:
-        return [
-            f"Nothing is known of {_e(incident.service)} at that time: is the name right, and is the time within retention?"
-        ]
-    return found or ["Nothing was wrong that any of the servers knows of."]
-
-
-# A deployment this many seconds before is named with what went wrong.
-_RECENT = 3600
-
-
-def _failed(execution: Execution) -> bool:
-    return execution.status != "success"
-
-
-def _often(values: list[str]) -> str:
-    """What most of them are, and whether that is all of them."""
-    if not values:
-        return ""
-    most = max(set(values), key=values.count)
-    share = "all" if values.count(most) == len(values) else "most"
-    return _e(_cut(most, 120)) if len(values) == 1 else f"{share} of those below: {_e(_cut(most, 120))}"
-
-
-def _who(incident: Incident) -> str:
-    named = {name: count for name, count in incident.hurt.items() if name}
-    if incident.company is not None:
-        others = [name for name in named if name != incident.company]
-        if not others:
-            return f"No other company is hurt: it is something of {_e(incident.company)}."
-        return (
-            f"{len(others)} other {'company is' if len(others) == 1 else 'companies are'} hurt too: {_e(_some(named, others))}."
-        )
-    if not named:
-        return f"{sum(incident.hurt.values())} of them without a company."
-    return f"{len(named)} {'company is' if len(named) == 1 else 'companies are'} hurt: {_e(_some(named, list(named)))}."
-
-
-def _some(counts: Mapping[str, int], chosen: list[str]) -> str:
-    told = ", ".join(f"{name} ({counts[name]})" for name in chosen[:_SHOWN_COMPANIES])
-    return f"{told}, …" if len(chosen) > _SHOWN_COMPANIES else told
-
-
-def _e(text: object) -> str:
-    return str(text).replace("[", "\\[")
-
-
-def _cut(text: str, length: int) -> str:
-    line = text.replace("\n", " ")
-    return line if len(line) <= length else line[: length - 1] + "…"
-
-
-def _clock(at: float) -> str:
-    return f"{datetime.fromtimestamp(at):%H:%M:%S}"
-
-
-def _share(value: float | None) -> str:
-    return "-" if value is None else f"{value * 100:.3g} %"
-
-
-def _stage(stage: Stage) -> str:
-    text = f"{_e(stage.name)} {stage.duration:.3f} s"
-    return f"[red]{text} failed[/]" if stage.status == "error" else text
-
-
-def _length(seconds: float) -> str:
-    for size, unit in ((86_400, "days"), (3600, "h"), (60, "min")):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.0f} {unit}"
-    return f"{seconds:.0f} s"
