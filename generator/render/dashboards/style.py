@@ -471,6 +471,8 @@ def traces(title: str, description: str, ask: Ask, *, empty: str) -> table.Panel
     for name, width in (("traceID", 110), ("startTime", 120), ("traceService", 110), ("traceName", 230), ("traceDuration", 90)):
         panel.override_by_name(name, [m.DynamicConfigValue(id_val="custom.width", value=width)])
     panel.override_by_name("startTime", [m.DynamicConfigValue(id_val="unit", value="dateTimeFromNow")])
+    # Why the table may be empty would stand there, in a row whose first span has yet to come.
+    panel.override_by_name("traceName", [m.DynamicConfigValue(id_val="noValue", value="–")])
     return panel.cell_height(cm.TableCellHeight.SM).sort_by([c.TableSortByFieldState().display_name("Start time").desc(True)])
 
 
