@@ -1,6 +1,6 @@
 """``make bench``: one table of what these rules cost and do, beside Sloth's, in one run on one machine.
 
-    python -m bench [--only render,speed,reads,exact,load,dashboards,apply] [--write]
+    python -m bench [--only render,speed,reads,exact,load,dashboards,apply,spec] [--write]
 
 With ``--write`` the table goes to docs/benchmarks.md. It takes three quarters of an hour on two cores.
 """
@@ -19,7 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from bench import apply, dashboards, exact, load, reads, sloths, speed
+from bench import apply, dashboards, exact, load, reads, sloths, speed, validate
 from bench.history import Plan
 from bench.replay import kept
 from bench.server import running
@@ -118,7 +118,7 @@ def main() -> None:
     """Run what was asked for, keep every figure, and print the table of all that is known."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__.split("\n")[0] if __doc__ else None)
     parser.add_argument(
-        "--only", default="render,speed,reads,exact,load,dashboards,apply", help="parts, with commas between them"
+        "--only", default="render,speed,reads,exact,load,dashboards,apply,spec", help="parts, with commas between them"
     )
     parser.add_argument("--write", action="store_true", help="write docs/benchmarks.md")
     asked = parser.parse_args()
@@ -151,6 +151,7 @@ def main() -> None:
             "load": part_load,
             "dashboards": lambda: dashboards.run(server, 200, 6),
             "apply": apply.measure,
+            "spec": validate.measure,
         }
         say("building Sloth, where it is not there yet")
         sloths.build()

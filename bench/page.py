@@ -19,6 +19,7 @@ def page(known: dict[str, Any], machine: str, sloth: str, step: Duration) -> str
     made = (
         *(("reads", _reads), ("render", _render), ("exact", _exact)),
         *(("speed", _speed), ("load", _load), ("dashboards", _dashboards), ("apply", _apply)),
+        ("spec", _spec),
     )
     for name, make in made:
         if name in known:
@@ -184,4 +185,26 @@ def _apply(found: dict[str, Any]) -> str:
     return (
         f"## From the file to the servers\n\nOn a copy of the repository with servers of its own; {apply.ROUNDS} edits each, "
         f"memory {apply.REST} s after the start.\n\n" + _table(["", "middle", "slowest", "asked for"], apply.rows(found))
+    )
+
+
+def _spec(found: list[dict[str, Any]]) -> str:
+    from bench.validate import LIMITS
+
+    rows = []
+    for one in found:
+        validate, render, memory = LIMITS[one["slos"]]
+        rows.append(
+            [
+                f"{one['slos']:,}",
+                f"{one['validate']:.2f} s (processor {one['validate_cpu']:.2f}), {_met(one['validate_cpu'] <= validate)}",
+                f"{one['render']:.2f} s (processor {one['render_cpu']:.2f}), {_met(one['render_cpu'] <= render)}",
+                f"{one['files']:,} of {one['size']:.0f} MiB",
+                f"{one['memory']:,.0f} MiB, {_met(one['memory'] <= memory)}",
+            ]
+        )
+    goals = ", ".join(f"{v:g} s and {r:g} s for {n:,}" for n, (v, r, _) in LIMITS.items())
+    return (
+        "## Large files\n\nEverything is rendered: rules, routes, probes, dashboards, runbooks. Asked for, in processor time: "
+        f"{goals}; 1 GiB.\n\n" + _table(["SLOs", "validate", "render", "files", "memory"], rows)
     )

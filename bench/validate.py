@@ -1,18 +1,19 @@
 """Time and memory for large specs: 1,000 SLOs (1 s to validate, 2 s to render) and 10,000 (15 s in all, 1 GiB).
 
-Run by hand: ``.venv/bin/python bench/validate.py [SLOS …]``.
-Each size runs in a process of its own, so that memory is its own. Limits are held against processor time,
-since the machine may be shared; nothing here waits for anything else.
+Each size runs in a process of its own, so that memory is its own. Limits are held against processor time, since the machine
+may be shared; nothing here waits for anything else.
 """
 
 from __future__ import annotations
 
+import json
 import resource
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 # Seconds to validate, seconds to render, MiB. For 10,000 the two together have 15 s.
 LIMITS = {1_000: (1.0, 2.0, 1024), 10_000: (3.0, 12.0, 1024)}
@@ -50,8 +51,18 @@ def spec(slos: int) -> str:
     return "\n".join(out) + "\n"
 
 
-def measure(slos: int) -> None:
-    """Print one line for a size."""
+def measure() -> list[dict[str, Any]]:
+    """For each size seconds, processor seconds, files, and MiB of them and of memory."""
+    found = []
+    for slos in LIMITS:
+        command = [sys.executable, "-m", "bench.validate", str(slos)]
+        done = subprocess.run(command, check=True, capture_output=True, text=True)
+        found.append(json.loads(done.stdout))
+    return found
+
+
+def one(slos: int) -> dict[str, Any]:
+    """One size, in this process."""
     from generator import model, render
 
     with tempfile.TemporaryDirectory() as directory:
@@ -65,22 +76,17 @@ def measure(slos: int) -> None:
         began, cpu = time.perf_counter(), time.process_time()
         artifacts = render.everything(result.model)
         rendered, rendered_cpu = time.perf_counter() - began, time.process_time() - cpu
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    size = sum(len(a.text) for a in artifacts) / 2**20
-    sys.stdout.write(
-        f"{slos:>6} SLOs: validate {validated:.2f} s (CPU {validated_cpu:.2f}), "
-        f"render {rendered:.2f} s (CPU {rendered_cpu:.2f}), "
-        f"{len(artifacts)} files of {size:.0f} MiB, peak {peak:.0f} MiB\n"
-    )
-    if slos in LIMITS:
-        to_validate, to_render, memory = LIMITS[slos]
-        ok = validated_cpu <= to_validate and rendered_cpu <= to_render and peak <= memory
-        sys.stdout.write("        within its limits\n" if ok else f"        BEYOND its limits of {LIMITS[slos]}\n")
+    return {
+        "slos": slos,
+        "validate": validated,
+        "validate_cpu": validated_cpu,
+        "render": rendered,
+        "render_cpu": rendered_cpu,
+        "files": len(artifacts),
+        "size": sum(len(a.text) for a in artifacts) / 2**20,
+        "memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+    }
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["--one"]:
-        measure(int(sys.argv[2]))
-    else:
-        for count in [int(a) for a in sys.argv[1:]] or list(LIMITS):
-            subprocess.run([sys.executable, __file__, "--one", str(count)], check=True)
+    sys.stdout.write(json.dumps(one(int(sys.argv[1]))))

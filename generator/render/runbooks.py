@@ -10,7 +10,7 @@ people write by hand live beside ``generated/`` and are named by ``runbook: {fil
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 
@@ -377,8 +377,9 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
 
 def render(model: Model) -> list[Artifact]:
     """A file for each service, and the index of all."""
-    files = [Artifact(f"{FOLDER}/{_file(one.name)}", _page(model, one)) for one in model.services]
-    return [Artifact(f"{FOLDER}/README.md", _index(model)), *files]
+    found = {service.name: sections(model, service) for service in model.services}
+    files = [Artifact(f"{FOLDER}/{_file(one.name)}", _page(model, one, found[one.name])) for one in model.services]
+    return [Artifact(f"{FOLDER}/README.md", _index(model, found)), *files]
 
 
 def _file(service: str) -> str:
@@ -392,7 +393,7 @@ def _written(blocks: Iterable[str | list[str]]) -> str:
     return "\n\n".join(block if isinstance(block, str) else "\n".join(block) for block in blocks if block) + "\n"
 
 
-def _index(model: Model) -> str:
+def _index(model: Model, found: Mapping[str, Sequence[Section]]) -> str:
     blocks: list[str | list[str]] = [
         _MADE,
         f"# {markdown((f'{model.organization}: runbooks' if model.organization else 'Runbooks',))}",
@@ -401,7 +402,7 @@ def _index(model: Model) -> str:
     for service in model.services:
         blocks.append(f"## [{markdown((service.title,))}]({_file(service.name)})")
         blocks.append(f"Owner: {service.owner}. Tier: {service.tier}.")
-        blocks.append(_contents(sections(model, service), _file(service.name)))
+        blocks.append(_contents(found[service.name], _file(service.name)))
     blocks += [
         f"## {names.ALERT_WATCHDOG}",
         "This alert always fires; what listens to it notices when it stops, and nothing else could tell then.",
@@ -438,8 +439,7 @@ def _link(title: str, address: str) -> str:
     return f"[{markdown((title,))}](<{address}>)"
 
 
-def _page(model: Model, service: ResolvedService) -> str:
-    found = sections(model, service)
+def _page(model: Model, service: ResolvedService, found: Sequence[Section]) -> str:
     dashboard = f"{model.grafana}/d/{names.service_uid(service.name)}"
     book = f"{model.grafana}/d/{names.runbook_uid(service.name)}"
     ways = [_link("Dashboard", dashboard), _link("This page with live graphs", book), "[All runbooks](README.md)"]

@@ -7,12 +7,11 @@ every panel says what to do about it; panel ids follow from keys, so that a new 
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from json.encoder import encode_basestring
 from typing import Any, TypeVar
 
+import orjson
 from grafana_foundation_sdk.builders import common as c
 from grafana_foundation_sdk.builders import dashboard as d
 from grafana_foundation_sdk.builders import (
@@ -607,52 +606,12 @@ def _placed(uid: str, section: Section, y: int) -> tuple[list[m.Panel], int]:
 
 # --- text ---------------------------------------------------------------------------------------------------------
 
-_SHORT = 110
-# With more parts than this nothing fits on a line, so that it need not be tried.
-_FEW = 9
-# One encoder: json.dumps makes a new one for each call that is not plain.
-_flat = json.JSONEncoder(ensure_ascii=False).encode
-
 
 def encoded(made: m.Dashboard) -> str:
-    """The dashboard as a file: keys sorted, what is short on one line, a newline at the end."""
-    return _written(made, "")[1] + "\n"
-
-
-def _written(value: Any, indent: str) -> tuple[str | None, str]:
-    """The value on one line, None where that is too long; and as it is written.
-
-    The standard library's indentation runs in Python too, and short parts read better on a line. Each part is visited
-    once: dashboards are most of what a render takes.
-    """
-    kind = type(value)
-    if kind is str:
-        text = encode_basestring(value)
-        return (text if len(text) <= _SHORT else None), text
-    if kind is not dict and kind is not list:
-        if isinstance(value, dict | list):
-            pass
-        elif hasattr(value, "to_json"):
-            value = value.to_json()
-        else:
-            text = _flat(value)
-            return text, text
-    inner = indent + " "
-    if isinstance(value, list):
-        opening, closing = "[", "]"
-        items = [(*_written(item, inner), "") for item in value]
-    elif isinstance(value, dict):
-        opening, closing = "{", "}"
-        items = [(*_written(value[key], inner), encode_basestring(key) + ": ") for key in sorted(value)]
-    else:
-        return _written(value, indent)
-    flat = None
-    if sum(len(key) + len(line) + 2 if line is not None else _SHORT + 1 for line, _, key in items) <= _SHORT:
-        flat = opening + ", ".join([f"{key}{line}" for line, _, key in items]) + closing
-        if len(items) <= _FEW:
-            return flat, flat
-    body = ",\n".join([f"{inner}{key}{text}" for _, text, key in items])
-    return flat, f"{opening}\n{body}\n{indent}{closing}"
+    """The dashboard as a file: keys sorted, indented, a newline at the end."""
+    # Dashboards are most of what a render takes, and the standard library indents in Python.
+    option = orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS | orjson.OPT_APPEND_NEWLINE
+    return orjson.dumps(made, default=lambda part: part.to_json(), option=option).decode()
 
 
 @dataclass(frozen=True)
