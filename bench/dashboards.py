@@ -370,12 +370,11 @@ def filled(service: str, process: str, hours: float) -> Iterator[tuple[Project, 
     """A copy of the stack with hours of logs and traces; deleted at the end."""
     with tempfile.TemporaryDirectory() as directory:
         project = copies.copy_of_repository(Path(directory) / "project")
-        path = project.root / "tempo" / "tempo.yaml"
-        text, wal = path.read_text(encoding="utf-8"), "wal: {path: /var/tempo/wal"
-        if wal not in text:
-            raise BenchError(f"{path} has no line with {wal}")
         # It takes spans of hours ago for those of now otherwise, and does not find them by their time.
-        path.write_text(text.replace(wal, f"{wal}, ingestion_time_range_slack: 168h"), encoding="utf-8")
+        _set(project.root / "tempo" / "tempo.yaml", "wal: {path: /var/tempo/wal", ", ingestion_time_range_slack: 168h")
+        # Half of it is how much older than the newest of its stream a line may be: hours are sent within minutes, and what
+        # Loki has to be sent again is old by then.
+        _set(project.root / "loki" / "loki.yaml", "  chunk_encoding: snappy", "\n  max_chunk_age: 24h")
         try:
             stack.up(project, lambda line: None)
             sent = fill(project.port("OTLP_HTTP_PORT"), service, process, int(hours * HOUR))
@@ -383,6 +382,13 @@ def filled(service: str, process: str, hours: float) -> Iterator[tuple[Project, 
             yield project, sent
         finally:
             stack.destroy(project, lambda line: None)
+
+
+def _set(path: Path, after: str, what: str) -> None:
+    text = path.read_text(encoding="utf-8")
+    if after not in text:
+        raise BenchError(f"{path} has no line with {after}")
+    path.write_text(text.replace(after, after + what), encoding="utf-8")
 
 
 def _settle(project: Project, service: str, sent: Filled) -> None:

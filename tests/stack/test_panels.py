@@ -198,6 +198,8 @@ def test_every_panel_answers_well_and_broken(watched: Watched, capsys: pytest.Ca
         lgtm(watched.project, "deploy", "finish", *release)
         done = 'deployment_timestamp_seconds{status="succeeded"}'
         until("the end of the deployment", 60, lambda: watched.prometheus(done))
+        # A release is compared in whole minutes.
+        until("a new minute", 61, lambda: time.time() // 60 > deployed // 60)
         chosen = {"deployed": f"{deployed:.0f}"}
         broken = servers.panels(watched, chosen)
         here, elsewhere = (servers.panels(watched, {**chosen, "environment": name}, name) for name in ("demo", "nowhere"))

@@ -141,7 +141,7 @@ def _release(service: ResolvedService) -> Any:
             Column("Value #Times", "Times as many", 140, "suffix:×", 1, words=_ENDLESS, limits=TIMES_STEPS),
             Column("service"),
         ],
-        empty="No deployment of it is recorded in the last day: lgtm deploy start, finish and fail record them.",
+        empty="No deployment of it is recorded in the last day, or it began within this minute. lgtm deploy records them.",
         sort=[("Times as many", True), ("Bad since", True)],
     )
 
