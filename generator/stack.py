@@ -120,7 +120,6 @@ class Server:
     name: str
     image: str
     profiles: tuple[str, ...] = ()
-    networks: tuple[str, ...] = ()
 
     @property
     def version(self) -> str:
@@ -192,7 +191,6 @@ class _Container:
     started: str
     ports: set[int] = field(default_factory=set)
     directory: str = ""
-    networks: set[str] = field(default_factory=set)
 
     @property
     def health(self) -> str | None:
@@ -360,12 +358,7 @@ def servers(project: Project) -> dict[str, Server]:
     try:
         data = yaml.safe_load(path.read_text(encoding="utf-8"))
         return {
-            name: Server(
-                name,
-                service["image"].split("}/", 1)[-1],
-                tuple(service.get("profiles", ())),
-                tuple(service.get("networks", ())),
-            )
+            name: Server(name, service["image"].split("}/", 1)[-1], tuple(service.get("profiles", ())))
             for name, service in data["services"].items()
         }
     except (OSError, yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
@@ -504,7 +497,6 @@ def up(project: Project, report: Report, render: Render | None = None, *, timeou
         chosen = wanted(project)
         before = _containers(project, client)
         check_name(project, before)
-        _remove_unconnected(project, client, chosen, before, report)
         check_ports(project, chosen, before)
         needs: dict[str, Mapping[str, bytes]] = dict((render(project) if render is not None else None) or {})
         secrets.ensure(project, report)
@@ -560,29 +552,8 @@ def _containers(project: Project, client: docker.DockerClient) -> dict[str, _Con
                 started=str(detail["State"].get("StartedAt", "")),
                 ports={int(port["PublicPort"]) for port in entry.get("Ports") or () if port.get("PublicPort")},
                 directory=labels.get("com.docker.compose.project.working_dir", ""),
-                networks=set(detail["NetworkSettings"].get("Networks") or ()),
             )
     return found
-
-
-def _remove_unconnected(
-    project: Project,
-    client: docker.DockerClient,
-    chosen: Mapping[str, Server],
-    before: dict[str, _Container],
-    report: Report,
-) -> None:
-    """Remove, and forget, containers without all of their networks; their data stays.
-
-    A container is created with one network and then connected to the others. Compose that is interrupted in between finds
-    nothing to change in it afterwards, and starts a server that nobody reaches.
-    """
-    for name in sorted(before.keys() & chosen.keys()):
-        if not {f"{project.compose_project}_{network}" for network in chosen[name].networks} <= before[name].networks:
-            report(f"removing {name}, which was left half made")
-            client.api.stop(before[name].id, timeout=10)
-            client.api.remove_container(before[name].id, force=True)
-            del before[name]
 
 
 def check_name(project: Project, present: Mapping[str, _Container]) -> None:

@@ -163,16 +163,6 @@ def test_a_server_that_was_stopped_is_started_again(stack: Stack, client: docker
     eventually(lambda: servers.status(stack.project).ready)
 
 
-def test_a_server_that_was_left_half_made_is_made_anew(stack: Stack, client: docker.DockerClient) -> None:
-    """As by a Ctrl-C after a container was created, and before it was connected to its second network."""
-    own = client.containers.get(containers(client, stack.project)["blackbox"]["Id"])
-    client.networks.get(f"{stack.project.compose_project}_edge").disconnect(own)
-    own.restart(timeout=1)
-    assert not servers.is_ready(stack.project, "blackbox")[0]
-    assert servers.up(stack.project, lambda line: None).changed is True
-    eventually(lambda: servers.status(stack.project).ready)
-
-
 def test_a_silence_younger_than_alertmanager_s_file_outlives_its_kill(stack: Stack, client: docker.DockerClient) -> None:
     url = stack.project.url("alertmanager") + "/api/v2/silences"
     now = datetime.now(UTC)
