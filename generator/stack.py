@@ -191,6 +191,7 @@ class _Container:
     started: str
     ports: set[int] = field(default_factory=set)
     directory: str = ""
+    unreachable: bool = False
 
     @property
     def health(self) -> str | None:
@@ -524,6 +525,11 @@ def up(project: Project, report: Report, render: Render | None = None, *, timeou
         compose(project, "up", "--detach", "--no-build", "--pull", "never", "--no-deps", *running, environment=environment)
         for name in before.keys() & (servers(project).keys() - set(running)):
             compose(project, "--profile", "*", "rm", "--stop", "--force", name)
+        for name, own in _containers(project, client).items():
+            # Interrupted at the wrong moment, a start can leave a server that runs and that nobody reaches, for good.
+            if own.unreachable:
+                report(f"restarting {name}, which runs without its port")
+                client.api.restart(own.id, timeout=10)
         _wait_ready(project, client, running, report, timeout)
         after = _containers(project, client)
     return Up(
@@ -552,8 +558,16 @@ def _containers(project: Project, client: docker.DockerClient) -> dict[str, _Con
                 started=str(detail["State"].get("StartedAt", "")),
                 ports={int(port["PublicPort"]) for port in entry.get("Ports") or () if port.get("PublicPort")},
                 directory=labels.get("com.docker.compose.project.working_dir", ""),
+                unreachable=unpublished(detail),
             )
     return found
+
+
+def unpublished(detail: Mapping[str, Any]) -> bool:
+    """Whether a container runs without any of the ports that it should publish, from what Docker says of it."""
+    asked = (detail.get("HostConfig") or {}).get("PortBindings") or {}
+    given = (detail.get("NetworkSettings") or {}).get("Ports") or {}
+    return bool(asked) and detail["State"].get("Status") == "running" and not any(given.values())
 
 
 def check_name(project: Project, present: Mapping[str, _Container]) -> None:

@@ -290,3 +290,20 @@ def test_a_clock_that_is_wrong_is_found(stamp: int, level: str) -> None:
     for text in (told, told.replace("+00:00", "123Z")):  # Docker gives nanoseconds
         assert [check.level for check in stack._check_clock({"SystemTime": text})] == [level]
     assert stack._check_clock({}) == []
+
+
+@pytest.mark.parametrize(
+    ("status", "asked", "given", "found"),
+    [
+        ("running", {"9093/tcp": [{"HostPort": "9093"}]}, {"9093/tcp": None, "9094/tcp": None}, True),
+        ("running", {"9093/tcp": [{"HostPort": "9093"}]}, {}, True),
+        ("running", {"9093/tcp": [{"HostPort": "9093"}]}, {"9093/tcp": [{"HostPort": "9093"}]}, False),
+        ("exited", {"9093/tcp": [{"HostPort": "9093"}]}, {}, False),
+        ("running", {}, {"9093/tcp": None}, False),
+    ],
+)
+def test_a_server_that_runs_without_its_port_is_found(
+    status: str, asked: dict[str, object], given: dict[str, object], found: bool
+) -> None:
+    detail = {"State": {"Status": status}, "HostConfig": {"PortBindings": asked}, "NetworkSettings": {"Ports": given}}
+    assert stack.unpublished(detail) is found
