@@ -1,6 +1,6 @@
 """``make bench``: one table of what these rules cost and do, beside Sloth's, in one run on one machine.
 
-    python -m bench [--only render,speed,reads,exact,load,dashboards,apply,spec] [--write]
+    python -m bench [--only reads,exact] [--write]
 
 With ``--write`` the table goes to docs/benchmarks.md. It takes three quarters of an hour on two cores.
 """
@@ -117,13 +117,8 @@ def load_rules(path: Path) -> float:
 def main() -> None:
     """Run what was asked for, keep every figure, and print the table of all that is known."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__.split("\n")[0] if __doc__ else None)
-    parser.add_argument(
-        "--only", default="render,speed,reads,exact,load,dashboards,apply,spec", help="parts, with commas between them"
-    )
     parser.add_argument("--write", action="store_true", help="write docs/benchmarks.md")
-    asked = parser.parse_args()
     known: dict[str, Any] = json.loads(KEPT.read_text(encoding="utf-8")) if KEPT.exists() else {}
-    server = image()
     with tempfile.TemporaryDirectory() as directory:
         work = Path(directory)
 
@@ -153,6 +148,11 @@ def main() -> None:
             "apply": apply.measure,
             "spec": validate.measure,
         }
+        parser.add_argument("--only", default=",".join(parts), metavar="PARTS", help="with commas between them (%(default)s)")
+        asked = parser.parse_args()
+        if unknown := set(asked.only.split(",")) - parts.keys():
+            parser.error(f"no such part: {', '.join(sorted(unknown))}")
+        server = image()
         say("building Sloth, where it is not there yet")
         sloths.build()
         for name in asked.only.split(","):

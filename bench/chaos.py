@@ -30,7 +30,7 @@ import docker
 import requests
 
 from bench import otlp
-from bench.copies import ROOT, copy_of_repository
+from bench.copies import MADE_BY, ROOT, copy_of_repository
 from demo import control
 from generator import stack
 from generator.project import Project
@@ -152,6 +152,7 @@ def prepare() -> Stand:
         remove()
     WORK.mkdir(parents=True, exist_ok=True)
     project = copy_of_repository(place, COMPOSE_PROJECT_NAME=f"lgtmchaos-{uuid.uuid4().hex[:6]}")
+    (place / MADE_BY).unlink()  # it outlives this process, for the next part
     text = SPEC.format(demo=project.port("DEMO_PORT"), pager=project.port("DEMO_PAGER_PORT"))
     (place / "slos.yaml").write_text(text, encoding="utf-8")
     _disks(project)

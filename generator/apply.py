@@ -375,16 +375,16 @@ class _Apply:
         return needed, stale
 
     def find_containers(self) -> None:
-        from generator import stack  # late, with the Docker client: it takes a quarter of a second, beside other work
+        from generator import engine  # late, with the Docker client: it takes a quarter of a second, beside other work
 
-        self.client = stack.engine(timeout=60)
+        self.client = engine.connect(timeout=60)
         name = self.project.compose_project
         with _docker_errors("The servers' containers could not be listed"):
             found = self.client.api.containers(all=True, filters={"label": f"com.docker.compose.project={name}"})
             # Containers through which a killed run was handing over secrets; one of this minute may be in use.
             helpers = self.client.api.containers(all=True, filters={"label": f"lgtm.helper={name}"})
             for helper in (h for h in helpers if h.get("Created", 0) < time.time() - 60):
-                self.client.api.remove_container(helper["Id"], force=True)
+                self.client.api.remove_container(helper["Id"], force=True, v=True)
         for entry in found:
             labels = entry.get("Labels") or {}
             server = labels.get("com.docker.compose.service")

@@ -189,7 +189,7 @@ def unstarted(project: Project, engine: docker.DockerClient, server: str, volume
     try:
         yield helper
     finally:
-        helper.remove(force=True)
+        helper.remove(force=True, v=True)  # v: the image declares a volume, and Docker makes one for each container
 
 
 @contextlib.contextmanager
@@ -197,9 +197,9 @@ def _engine(client: docker.DockerClient | None) -> Iterator[docker.DockerClient]
     if client is not None:
         yield client
         return
-    from generator.stack import engine  # stack imports this module
+    from generator import engine  # late: with the Docker client
 
-    with contextlib.closing(engine()) as made:
+    with contextlib.closing(engine.connect()) as made:
         yield made
 
 

@@ -29,7 +29,8 @@ import requests
 import yaml
 from dotenv import dotenv_values
 
-from generator import secrets
+from generator import engine, secrets
+from generator.engine import DockerUnavailableError
 from generator.errors import LgtmError
 from generator.project import DEFAULTS, Project
 
@@ -41,8 +42,6 @@ Secrets = Mapping[str, Mapping[str, bytes]]
 # Makes everything that the servers read from ``generated/``, and says which secrets each server needs (server → file name →
 # content). Called before anything is started; raises LgtmError to refuse.
 Render = Callable[[Project], Secrets | None]
-
-DEFAULT_SOCKET = "/var/run/docker.sock"
 
 # Without these images the rest still works.
 OPTIONAL = ("grafana", "node-exporter")
@@ -107,10 +106,6 @@ class StackError(LgtmError):
 
 class PortInUseError(StackError):
     """A port that a server would publish belongs to something else."""
-
-
-class DockerUnavailableError(StackError):
-    """Docker is missing, stopped, or not permitted."""
 
 
 @dataclass(frozen=True)
@@ -201,155 +196,6 @@ class _Container:
         return None
 
 
-# --- Docker -------------------------------------------------------------------------------------------------
-
-
-def docker_address() -> str | None:
-    """Where the Docker command-line client would look: DOCKER_HOST, its context, or None for the default socket."""
-    if host := os.environ.get("DOCKER_HOST"):
-        return host
-    home = Path(os.environ.get("DOCKER_CONFIG") or Path.home() / ".docker")
-    name = os.environ.get("DOCKER_CONTEXT")
-    try:
-        if not name:
-            name = json.loads((home / "config.json").read_text(encoding="utf-8")).get("currentContext")
-        if not name or name == "default":
-            return None
-        # The client files a context under the hash of its name.
-        meta = home / "contexts" / "meta" / hashlib.sha256(name.encode()).hexdigest() / "meta.json"
-        host = json.loads(meta.read_text(encoding="utf-8"))["Endpoints"]["docker"]["Host"]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return None
-    return str(host) or None
-
-
-def engine(timeout: int = 60) -> docker.DockerClient:
-    """A client of the running engine; the caller closes it. Raises DockerUnavailableError when there is none."""
-    import docker  # a quarter of a second: commands that need no engine should not pay for it
-    from docker.errors import DockerException
-
-    address = docker_address()
-    path = (address or f"unix://{DEFAULT_SOCKET}").partition("unix://")[2]
-    if path:
-        # The plain error of a plain socket says best what is the matter; the client wraps it thrice and leaks its own.
-        try:
-            with contextlib.closing(socket.socket(socket.AF_UNIX)) as probe:
-                probe.settimeout(timeout)
-                probe.connect(path)
-        except OSError as error:
-            raise _unavailable(error, address) from error
-    client: docker.DockerClient | None = None
-    try:
-        if address is None or os.environ.get("DOCKER_HOST"):
-            client = docker.DockerClient.from_env(timeout=timeout)
-        else:
-            client = docker.DockerClient(base_url=address, timeout=timeout)
-        client.ping()
-    except (DockerException, requests.RequestException) as error:
-        if client is not None:
-            client.close()
-        raise _unavailable(error, address) from error
-    return client
-
-
-def _unavailable(error: Exception, address: str | None) -> DockerUnavailableError:
-    if "Permission denied" in str(error) or "PermissionError" in str(error):
-        return DockerUnavailableError(
-            "You are not permitted to use Docker.",
-            "Run `sudo usermod -aG docker $USER`, log out and in again, then try once more.",
-        )
-    if address is not None:
-        return DockerUnavailableError(
-            f"Docker does not answer at {address}.",
-            "Start it there (Docker Desktop: open the application), or unset DOCKER_HOST / `docker context use default`.",
-        )
-    if shutil.which("dockerd") is None:
-        return DockerUnavailableError(
-            "Docker is not installed.",
-            "On Debian or Ubuntu: `sudo apt-get update && sudo apt-get install -y docker.io`. Elsewhere: Docker Desktop.",
-        )
-    return DockerUnavailableError("Docker is installed but not running.", "Run `sudo systemctl start docker`.")
-
-
-def ensure_docker(report: Report) -> None:
-    """Have an engine that answers: on Debian and Ubuntu root may install and start it.
-
-    Raises DockerUnavailableError, with the commands to run, where that is not for us to do.
-    """
-    try:
-        engine(timeout=10).close()
-        return
-    except DockerUnavailableError as error:
-        if docker_address() is not None or os.geteuid() != 0 or "not permitted" in error.message:
-            raise
-        if shutil.which("dockerd") is None:
-            if shutil.which("apt-get") is None:
-                raise
-            _install_docker(report)
-    _start_docker(report)
-
-
-def _install_docker(report: Report) -> None:
-    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    for words, said in (
-        (["apt-get", "update"], "reading Debian's package lists"),
-        (["apt-get", "install", "-y", "--no-install-recommends", "docker.io"], "installing Docker"),
-    ):
-        report(said)
-        result = subprocess.run(words, capture_output=True, text=True, env=environment, check=False)
-        if result.returncode != 0:
-            raise DockerUnavailableError(
-                f"`{' '.join(words)}` failed: {_tail(result.stderr or result.stdout, 3)}",
-                "Mend that, or install Docker another way, then try again.",
-            )
-
-
-def _start_docker(report: Report) -> None:
-    report("starting Docker")
-    attempts: list[list[str]] = []
-    if Path("/run/systemd/system").is_dir():
-        attempts.append(["systemctl", "start", "docker"])
-    elif Path("/etc/init.d/docker").exists() and shutil.which("service"):
-        attempts.append(["service", "docker", "start"])
-    for words in attempts:
-        with contextlib.suppress(OSError, subprocess.TimeoutExpired):
-            subprocess.run(words, capture_output=True, timeout=60, check=False)
-        if _answers(20):
-            return
-    # No service manager, as in a container or a minimal machine: run the daemon itself, apart from this terminal.
-    log = Path("/var/log/dockerd.log")
-    with log.open("ab") as sink:
-        daemon = subprocess.Popen(
-            [shutil.which("dockerd") or "dockerd"],
-            stdin=subprocess.DEVNULL,
-            stdout=sink,
-            stderr=sink,
-            start_new_session=True,
-        )
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        if _answers(1):
-            daemon.returncode = 0  # it is meant to outlive us: no warning about a child left behind
-            return
-        if daemon.poll() is not None:
-            break
-    raise DockerUnavailableError(
-        f"Docker did not start: {_tail(log.read_text(errors='replace'), 3)}", f"Its whole log is in {log}."
-    )
-
-
-def _answers(seconds: float) -> bool:
-    deadline = time.monotonic() + seconds
-    while True:
-        try:
-            engine(timeout=5).close()
-            return True
-        except DockerUnavailableError:
-            if time.monotonic() >= deadline:
-                return False
-            time.sleep(0.3)
-
-
 # --- Compose ------------------------------------------------------------------------------------------------
 
 
@@ -418,7 +264,7 @@ def compose_failure(errors: str) -> str:
     Compose does several things at once: the first failure cancels the others, whose "context canceled" hides it.
     """
     own = dict.fromkeys(line.strip() for line in re.findall(r"Error response from daemon: ([^\n;]+)", errors))
-    return "; ".join(own) or _tail(errors, 4)
+    return "; ".join(own) or engine.last_lines(errors, 4)
 
 
 def compose_cure(errors: str) -> str:
@@ -493,8 +339,8 @@ def up(project: Project, report: Report, render: Render | None = None, *, timeou
     server that did not become ready; servers that were started stay, for `logs` and `status` to be asked.
     """
     begun = time.monotonic()
-    ensure_docker(report)
-    with contextlib.closing(engine()) as client:
+    engine.ensure(report)
+    with contextlib.closing(engine.connect()) as client:
         chosen = wanted(project)
         before = _containers(project, client)
         check_name(project, before)
@@ -613,14 +459,14 @@ def check_ports(project: Project, chosen: Iterable[str], present: Mapping[str, _
 
 
 def _publishes(project: Project, server: str, port: int) -> bool:
-    with contextlib.suppress(LgtmError), contextlib.closing(engine(timeout=5)) as client:
+    with contextlib.suppress(LgtmError), contextlib.closing(engine.connect(timeout=5)) as client:
         own = _containers(project, client).get(server)
         return own is not None and port in own.ports
     return False
 
 
 def _engine_is_local() -> bool:
-    address = docker_address()
+    address = engine.address()
     return address is None or address.startswith(("unix://", "npipe://"))
 
 
@@ -638,7 +484,7 @@ def _port_is_free(address: str, port: int) -> bool:
 
 def _holder(port: int) -> str | None:
     """Who listens on a TCP port of this machine: a container, or a process with its id. None when it cannot be known."""
-    with contextlib.suppress(LgtmError), contextlib.closing(engine(timeout=5)) as client:
+    with contextlib.suppress(LgtmError), contextlib.closing(engine.connect(timeout=5)) as client:
         for entry in client.api.containers():
             if any(published.get("PublicPort") == port for published in entry.get("Ports") or ()):
                 return f"the container {entry['Names'][0].lstrip('/')}"
@@ -667,8 +513,8 @@ def get_images(project: Project, report: Report, *, again: bool = True) -> dict[
     Returns the optional servers whose image could not be had, with the reason. Unless ``again``, one that could not be had
     last time is not asked for. Raises LgtmError.
     """
-    ensure_docker(report)
-    with contextlib.closing(engine()) as client:
+    engine.ensure(report)
+    with contextlib.closing(engine.connect()) as client:
         return _have_images(project, wanted(project), client, report, again=again)
 
 
@@ -800,7 +646,7 @@ def _fill_volumes(
 
     try:
         for stale in client.api.containers(all=True, filters={"label": f"lgtm.helper={project.compose_project}"}):
-            client.api.remove_container(stale["Id"], force=True)  # of a run that was killed
+            client.api.remove_container(stale["Id"], force=True, v=True)  # of a run that was killed
         jobs: list[Callable[[], object]] = []
         for name in running:
             if name in DATA and (name not in before or before[name].state != "running"):
@@ -888,16 +734,12 @@ def _log_tail(project: Project, client: docker.DockerClient, name: str, lines: i
     return "\n".join(f"  {line}" for line in said) or "  (it has logged nothing)"
 
 
-def _tail(text: str, lines: int) -> str:
-    return "; ".join(line.strip() for line in text.strip().splitlines()[-lines:]) or "it said nothing"
-
-
 # --- down, destroy, logs ------------------------------------------------------------------------------------
 
 
 def down(project: Project, report: Report) -> bool:
     """Stop and remove the containers; data and secrets stay. Returns whether there were any."""
-    with contextlib.closing(engine()) as client:
+    with contextlib.closing(engine.connect()) as client:
         present = _containers(project, client)
         _remove_helpers(project, client)
     if not present:
@@ -909,14 +751,14 @@ def down(project: Project, report: Report) -> bool:
 
 def volumes(project: Project) -> list[str]:
     """The names of the volumes that `destroy` would delete."""
-    with contextlib.closing(engine()) as client:
+    with contextlib.closing(engine.connect()) as client:
         found = client.api.volumes(filters={"label": f"com.docker.compose.project={project.compose_project}"})
         return sorted(entry["Name"] for entry in found["Volumes"] or ())
 
 
 def destroy(project: Project, report: Report) -> None:
     """Delete the containers and all their data. Ask the user before calling this. Files of the project stay."""
-    with contextlib.closing(engine()) as client:
+    with contextlib.closing(engine.connect()) as client:
         _remove_helpers(project, client)
     report("deleting the containers and their volumes")
     compose(project, "--profile", "*", "down", "--volumes", "--timeout", "5")
@@ -924,7 +766,7 @@ def destroy(project: Project, report: Report) -> None:
 
 def _remove_helpers(project: Project, client: docker.DockerClient) -> None:
     for stale in client.api.containers(all=True, filters={"label": f"lgtm.helper={project.compose_project}"}):
-        client.api.remove_container(stale["Id"], force=True)
+        client.api.remove_container(stale["Id"], force=True, v=True)
 
 
 def logs(project: Project, names: Sequence[str] = (), *, follow: bool = False, tail: int = 100) -> Iterator[str]:
@@ -956,7 +798,7 @@ def status(project: Project) -> Status:
     """How each server is now. Never raises for a Docker that is stopped: everything is then ``unknown``."""
     chosen = wanted(project)
     try:
-        client = engine(timeout=10)
+        client = engine.connect(timeout=10)
     except DockerUnavailableError as error:
         return Status(tuple(ServerStatus(name, server.version, "unknown") for name, server in chosen.items()), error.message)
     with contextlib.closing(client):
@@ -1012,7 +854,7 @@ def doctor(project: Project) -> list[Check]:
     except (StackError, OSError) as error:
         found.append(Check("compose", "fail", str(error).splitlines()[0], "Run `bin/setup`."))
     try:
-        client = engine(timeout=10)
+        client = engine.connect(timeout=10)
     except DockerUnavailableError as error:
         found.append(Check("docker", "fail", error.message, error.hint or ""))
         found += _check_env_file(project) + _check_secrets(project) + _check_files(project)

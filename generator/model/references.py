@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from generator.diagnostics import Diagnostic, did_you_mean
 from generator.model.policies import BUILT_IN_POLICIES
@@ -42,17 +42,6 @@ _REFERENCES: tuple[tuple[_Pattern, tuple[str, ...], str, str], ...] = (
 CODES = frozenset(code for _, _, code, _ in _REFERENCES)
 
 
-def _at(data: object, path: Sequence[str | int]) -> object:
-    for part in path:
-        if isinstance(data, dict):
-            data = data.get(str(part))
-        elif isinstance(data, list) and isinstance(part, int) and part < len(data):
-            data = data[part]
-        else:
-            return None
-    return data
-
-
 def _uses(data: object, pattern: _Pattern, path: Path_ = ()) -> Iterator[tuple[Path_, str]]:
     """Every text at a place that a pattern names, one or a list of them."""
     if len(path) == len(pattern):
@@ -76,19 +65,17 @@ def undefined(source: Source) -> list[Diagnostic]:
     found: list[Diagnostic] = []
     for pattern, home, code, what in _REFERENCES:
         for path, name in _uses(source.data, pattern):
-            where = [str(path[int(part[1:])]) if part.startswith("$") else part for part in home]
-            defined = _at(source.data, where)
-            known = set(defined) if isinstance(defined, dict) else set()
+            where = tuple(str(path[int(part[1:])]) if part.startswith("$") else part for part in home)
+            known = set(_keys(source.data_at(where)))
             if code == "unknown-policy":
                 known |= set(BUILT_IN_POLICIES)
             elif code == "unknown-slo":
-                probes = _at(source.data, [*where[:-1], "probes"])
-                known |= {p for p in _keys(probes) if "objective" in _keys(_at(probes, [p]))}
-                processes = _at(source.data, [*where[:-1], "processes"])
+                probes, processes = (*where[:-1], "probes"), (*where[:-1], "processes")
+                known |= {p for p in _keys(source.data_at(probes)) if "objective" in _keys(source.data_at((*probes, p)))}
                 known |= {
                     f"{process}_{measure}"
-                    for process in (processes if isinstance(processes, dict) else ())
-                    for measure in _keys(_at(processes, [process, "objectives"]))
+                    for process in _keys(source.data_at(processes))
+                    for measure in _keys(source.data_at((*processes, process, "objectives")))
                 }
             if name not in known:
                 many = what if what.endswith("s") else f"{what.replace('policy', 'policie')}s"

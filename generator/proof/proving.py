@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from generator import burn, names, servers, stack
+from generator import burn, engine, names, servers, stack
 from generator.errors import LgtmError
 from generator.model import Model, alert_labels
 from generator.project import Project
@@ -132,7 +132,7 @@ class Tools:
 @contextlib.contextmanager
 def tools(project: Project) -> Iterator[Tools]:
     """What a proof needs of Docker. Containers that an earlier proof was killed over are removed first."""
-    client = stack.engine()
+    client = engine.connect()
     made = Tools(project, client)
     try:
         _clean(project, client)

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from typing import Any, TypeVar, cast
 
-from generator import rendered, servers, stack
+from generator import engine, rendered, servers
 from generator.errors import LgtmError
 from generator.model import Model
 from generator.project import Project
@@ -173,14 +173,14 @@ class Look:
         def ask() -> dict[str, dict[str, Any]]:
             from docker.errors import DockerException
 
-            with contextlib.closing(stack.engine(timeout=5)) as client:
+            with contextlib.closing(engine.connect(timeout=5)) as client:
                 try:
                     label = f"com.docker.compose.project={self.project.compose_project}"
                     found = {"": dict(client.api.info())}
                     for entry in client.api.containers(all=True, filters={"label": label}):
                         found[(entry.get("Labels") or {}).get("com.docker.compose.service", "?")] = entry
                 except (DockerException, OSError) as error:
-                    raise stack.StackError(f"Docker does not answer: {error}") from error
+                    raise engine.DockerUnavailableError(f"Docker does not answer: {error}") from error
             return found
 
         return self.once("docker", ask)

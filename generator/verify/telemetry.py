@@ -6,7 +6,7 @@ import contextlib
 import time
 from collections.abc import Iterable, Sequence
 
-from generator import otlp, stack
+from generator import engine, otlp
 from generator.errors import LgtmError
 from generator.project import Project
 from generator.verify import KINDS, machine
@@ -35,7 +35,7 @@ def push(project: Project, checks: Sequence[Check], *, endpoint: str | None = No
         otlp.gauge("lgtm.verify.checks", "", points, now),
         otlp.gauge("lgtm.verify.timestamp", "s", {(): now}, now),
     ]
-    with contextlib.suppress(OSError, LgtmError), contextlib.closing(stack.engine(timeout=5)) as client:
+    with contextlib.suppress(OSError, LgtmError), contextlib.closing(engine.connect(timeout=5)) as client:
         free = machine.disk_free(project, client.api.info().get("DockerRootDir"))[1]
         metrics.append(otlp.gauge("lgtm.verify.disk.free", "By", {(): float(free)}, now))
     resource = {"attributes": otlp.attributes({"service.name": "lgtm"})}

@@ -22,18 +22,6 @@ from generator.servers import Prometheus
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def pytest_collection_finish(session: pytest.Session) -> None:
-    """Get the images before the first test: building them may take longer than any test is allowed to."""
-    own = Path(__file__).parent
-    if session.config.option.collectonly or not any(item.path.is_relative_to(own) for item in session.items):
-        return
-    terminal = session.config.pluginmanager.get_plugin("terminalreporter")
-    say = terminal.write_line if terminal is not None else lambda line: None
-    # A failure is told again, and counted, by the first test that needs an image.
-    with contextlib.suppress(LgtmError):
-        stack.get_images(Project.load(ROOT), say, again=False)
-
-
 @pytest.fixture(scope="session")
 def project() -> Project:
     """This repository, with the images of its servers here."""

@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from bench.replay import load
-from generator import cli, model, render, stack
+from generator import cli, engine, model, render
 from generator.project import Project
 from generator.proof import Proof, prove
 from generator.proof.proving import LABEL, Tools
@@ -111,7 +111,7 @@ def test_the_command_prints_a_table_and_json_and_leaves_no_container(tmp_path: P
 
 
 def containers() -> set[str]:
-    with contextlib.closing(stack.engine()) as client:
+    with contextlib.closing(engine.connect()) as client:
         return {c["Id"] for c in client.api.containers(all=True, filters={"label": LABEL})}
 
 

@@ -2,50 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 from copies import Stack, Watched, lgtm
 
-from bench.copies import ROOT, copy_of_repository
+from bench.copies import copy_of_repository
 from generator import apply, rendered
 from generator import stack as servers
-from generator.errors import LgtmError
 from generator.project import DEFAULTS, Project
 from generator.render import Artifact
-
-# The process whose tests a copy is for. Three networks of a copy that is left behind are a tenth of what Docker has.
-MADE_BY = "made-by.pid"
-
-
-def left_behind() -> list[Project]:
-    """The copies of test runs that ended without deleting them: killed, or out of patience with a Ctrl-C."""
-    with contextlib.suppress(LgtmError), contextlib.closing(servers.engine()) as client:
-        names = {"label": "com.docker.compose.project.working_dir"}
-        found = client.api.containers(all=True, filters=names)
-        roots = {Path(container["Labels"][names["label"]]) for container in found}
-        made = {root: root / MADE_BY for root in roots if (root / MADE_BY).is_file()}
-        return [Project.load(root) for root, by in made.items() if not Path("/proc", by.read_text("utf-8")).exists()]
-    return []
-
-
-def pytest_collection_finish(session: pytest.Session) -> None:
-    """Get the images before the first test: building them may take longer than any test is allowed to."""
-    own = Path(__file__).parent
-    if session.config.option.collectonly or not any(item.path.is_relative_to(own) for item in session.items):
-        return
-    terminal = session.config.pluginmanager.get_plugin("terminalreporter")
-    say = terminal.write_line if terminal is not None else lambda line: None
-    for project in left_behind():
-        say(f"deleting the stack {project.compose_project} of a test run that was killed")
-        servers.destroy(project, lambda line: None)
-    # A failure is told again, and counted, by the first test that needs a server.
-    with contextlib.suppress(LgtmError):
-        for server, reason in servers.get_images(Project.load(ROOT), say).items():
-            say(f"without {server}: {reason}")
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -65,7 +32,6 @@ def make_project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[
 
     def make(**settings: str) -> Project:
         project = copy_of_repository(tmp_path_factory.mktemp("copy") / "project", **settings)
-        (project.root / MADE_BY).write_text(str(os.getpid()), encoding="utf-8")
         made.append(project)
         return project
 

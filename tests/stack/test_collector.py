@@ -54,7 +54,7 @@ def test_a_container_s_lines_are_in_loki_under_its_name_and_without_secrets(stac
     try:
         lines = until("the line is in Loki", 30, named)
     finally:
-        container.remove(force=True)
+        container.remove(force=True, v=True)
     assert not any(password in line for line in lines)
     assert "/****" in lines[0]
 
@@ -105,7 +105,7 @@ def sampling(stack: Stack, client: docker.DockerClient) -> Any:
         print(container.logs().decode())
         raise
     finally:
-        container.remove(force=True)
+        container.remove(force=True, v=True)
 
 
 def test_tail_sampling_keeps_errors_slow_and_critical_executions_and_every_count(stack: Stack, sampling: str) -> None:

@@ -24,7 +24,7 @@ import pytest
 import requests
 from copies import Stack
 
-from generator import secrets
+from generator import engine, secrets
 from generator import stack as servers
 from generator.project import Project
 
@@ -40,7 +40,7 @@ def eventually(what: Callable[[], Any], seconds: float = 30) -> Any:
 
 @pytest.fixture
 def client() -> Iterator[docker.DockerClient]:
-    with contextlib.closing(servers.engine()) as made:
+    with contextlib.closing(engine.connect()) as made:
         yield made
 
 
@@ -139,6 +139,15 @@ def test_secrets_are_seen_by_their_server_only(stack: Stack, client: docker.Dock
         assert archive.getmembers()[0].size == 0
     # And no helper container is left behind.
     assert not client.containers.list(all=True, filters={"label": f"lgtm.helper={project.compose_project}"})
+
+
+def test_a_helper_takes_its_image_s_own_volume_with_it(stack: Stack, client: docker.DockerClient) -> None:
+    with secrets.unstarted(stack.project, client, "alertmanager", "secrets-alertmanager", "/run/lgtm-secrets") as helper:
+        helper.reload()
+        mounted = {mount["Name"] for mount in helper.attrs["Mounts"]}
+    left = {volume["Name"] for volume in client.api.volumes()["Volumes"]}
+    assert len(mounted) == 2  # the one asked for, and the one that the image declares
+    assert mounted & left == {f"{stack.project.compose_project}_secrets-alertmanager"}
 
 
 def test_second_up_changes_nothing(stack: Stack, client: docker.DockerClient) -> None:

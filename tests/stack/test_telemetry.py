@@ -20,7 +20,7 @@ from copies import Stack
 from leaks import LEAKS
 
 from bench.copies import ROOT
-from generator import stack as servers
+from generator import engine
 from generator.render.dashboards import queries
 
 T = TypeVar("T")
@@ -492,7 +492,7 @@ def test_what_happened_to_the_company(demo: Ask) -> None:
 def test_what_does_not_answer_is_named_and_the_rest_is_told(demo: Ask) -> None:
     """With Tempo stopped in its tracks the answer comes all the same, and says what it lacks."""
     labels = [f"com.docker.compose.project={demo.project.compose_project}", "com.docker.compose.service=tempo"]
-    with contextlib.closing(servers.engine()) as docker:
+    with contextlib.closing(engine.connect()) as docker:
         (tempo,) = docker.containers.list(filters={"label": labels})
         tempo.pause()
         try:

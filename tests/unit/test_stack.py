@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from generator import stack
+from generator import engine, stack
 from generator.project import DEFAULTS, SERVER_PORTS, Project
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -202,26 +202,26 @@ def docker_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_the_docker_context_is_respected(docker_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert stack.docker_address() is None
+    assert engine.address() is None
     (docker_home / "config.json").write_text('{"currentContext": "desktop-linux"}')
-    assert stack.docker_address() is None  # it names a context that is not there
+    assert engine.address() is None  # it names a context that is not there
     meta = docker_home / "contexts" / "meta" / hashlib.sha256(b"desktop-linux").hexdigest()
     meta.mkdir(parents=True)
     (meta / "meta.json").write_text(json.dumps({"Endpoints": {"docker": {"Host": "unix:///desktop.sock"}}}))
-    assert stack.docker_address() == "unix:///desktop.sock"
+    assert engine.address() == "unix:///desktop.sock"
     monkeypatch.setenv("DOCKER_CONTEXT", "default")
-    assert stack.docker_address() is None
+    assert engine.address() is None
     monkeypatch.setenv("DOCKER_HOST", "tcp://elsewhere:2375")
-    assert stack.docker_address() == "tcp://elsewhere:2375"
+    assert engine.address() == "tcp://elsewhere:2375"
 
 
 def test_an_engine_that_does_not_answer_is_named(docker_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DOCKER_HOST", f"unix://{docker_home}/none.sock")
-    with pytest.raises(stack.DockerUnavailableError, match=r"does not answer at unix://.*none\.sock"):
-        stack.engine()
+    with pytest.raises(engine.DockerUnavailableError, match=r"does not answer at unix://.*none\.sock"):
+        engine.connect()
     said: list[str] = []
-    with pytest.raises(stack.DockerUnavailableError):
-        stack.ensure_docker(said.append)  # another machine's engine is not ours to install or start
+    with pytest.raises(engine.DockerUnavailableError):
+        engine.ensure(said.append)  # another machine's engine is not ours to install or start
     assert said == []
 
 
@@ -237,8 +237,41 @@ def test_status_and_doctor_work_without_docker(docker_home: Path, monkeypatch: p
 
 
 def test_no_permission_says_what_to_run() -> None:
-    error = stack._unavailable(PermissionError(13, "Permission denied"), None)
+    error = engine._unavailable(PermissionError(13, "Permission denied"), None)
     assert "usermod -aG docker" in (error.hint or "")
+
+
+# What Docker 20.10.24 logged when it had been killed while it made a network.
+PANIC = """\
+time="2026-11-21T18:47:16.134535798Z" level=info msg="Loading containers: start."
+panic: runtime error: index out of range [0] with length 0
+
+goroutine 1 [running]:
+github.com/docker/libnetwork.(*controller).reservePools(0x55ba18743e70?)
+\t/build/docker.io-20.10.24+dfsg1/_build/src/github.com/docker/libnetwork/controller.go:956 +0xb65
+main.main()
+\t/build/docker.io-20.10.24+dfsg1/_build/src/github.com/docker/docker/cmd/dockerd/docker.go:97 +0x15d
+"""
+
+
+def test_a_list_of_networks_that_docker_cannot_read_is_kept_aside(tmp_path: Path) -> None:
+    networks = tmp_path / "network" / "files" / "local-kv.db"
+    networks.parent.mkdir(parents=True)
+    networks.write_bytes(b"half a network")
+    assert engine.set_networks_aside("failed to start daemon: Error initializing network controller", tmp_path) is None
+    assert engine.set_networks_aside(PANIC.replace("reservePools", "NewNetwork"), tmp_path) is None
+    assert networks.exists()  # no other end is taken for this one
+    aside = engine.set_networks_aside(PANIC, tmp_path)
+    assert aside is not None
+    assert aside.read_bytes() == b"half a network"
+    assert not networks.exists()
+    assert engine.set_networks_aside(PANIC, tmp_path) is None  # there is nothing left to try: the daemon's words are told
+
+
+def test_a_panic_of_docker_is_told_by_its_first_line() -> None:
+    assert engine.reason(PANIC) == "panic: runtime error: index out of range [0] with length 0"
+    assert engine.reason("a\nb\nc\nfailed to start daemon: no space left\n") == "b; c; failed to start daemon: no space left"
+    assert engine.reason("") == "it said nothing"
 
 
 def test_configuration_is_opened_to_the_servers(tmp_path: Path) -> None:
