@@ -186,6 +186,7 @@ class _Container:
     started: str
     ports: set[int] = field(default_factory=set)
     directory: str = ""
+    networks: frozenset[str] = frozenset()
     unreachable: bool = False
 
     @property
@@ -358,6 +359,12 @@ def up(project: Project, report: Report, render: Render | None = None, *, timeou
         _write_optional_targets(project, running)
         environment = _bridge(project, client) if "node-exporter" in running else {}
 
+        # Compose makes a network anew that was pruned or lost, but not the containers that were to be in it.
+        there = {"", *(network["Id"] for network in client.api.networks())}
+        if lost := [name for name, own in before.items() if own.networks - there]:
+            report(f"{', '.join(lost)}: the network is gone, so a new container takes the place of the old one")
+            for name in lost:
+                client.api.remove_container(before.pop(name).id, force=True, v=True)
         if missing := [name for name in running if name not in before]:
             report(f"creating {', '.join(missing)}")
             compose(project, "create", "--no-build", "--pull", "never", *running, environment=environment)
@@ -404,6 +411,7 @@ def _containers(project: Project, client: docker.DockerClient) -> dict[str, _Con
                 started=str(detail["State"].get("StartedAt", "")),
                 ports={int(port["PublicPort"]) for port in entry.get("Ports") or () if port.get("PublicPort")},
                 directory=labels.get("com.docker.compose.project.working_dir", ""),
+                networks=frozenset(each["NetworkID"] for each in (detail["NetworkSettings"].get("Networks") or {}).values()),
                 unreachable=unpublished(detail),
             )
     return found

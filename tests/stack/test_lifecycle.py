@@ -228,6 +228,18 @@ def test_ctrl_c_at_any_point_leaves_nothing_that_the_next_up_cannot_use(
     servers.destroy(project, lambda line: None)
 
 
+def test_servers_whose_networks_were_pruned_are_made_anew(stack: Stack, client: docker.DockerClient) -> None:
+    project = stack.project
+    for container in client.containers.list(filters={"label": f"com.docker.compose.project={project.compose_project}"}):
+        container.stop(timeout=5)
+    for network in client.networks.list(filters={"label": f"com.docker.compose.project={project.compose_project}"}):
+        network.remove()
+    said: list[str] = []
+    servers.up(project, said.append)
+    assert any("prometheus" in line and "the network is gone" in line for line in said)
+    assert servers.status(project).ready
+
+
 def test_data_survives_down_and_up(stack: Stack, client: docker.DockerClient) -> None:
     word = uuid.uuid4().hex
     trace = uuid.uuid4().hex
