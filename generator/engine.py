@@ -152,6 +152,8 @@ def _start_docker(report: Report) -> None:
         report(f"Docker had ended in the middle of making a network and could not read its list of them: it is kept as {aside}")
         report("starting Docker with a new list; networks that Compose made are made again when they are next needed")
         said = _run_daemon()
+        if said is None:
+            _delete_lost_bridges()
     if said is not None:
         raise DockerUnavailableError(f"Docker did not start: {reason(said)}", f"Its whole log is in {DAEMON_LOG}.")
 
@@ -200,6 +202,20 @@ def set_networks_aside(said: str, data: Path) -> Path | None:
     except OSError:
         return None
     return aside
+
+
+def _delete_lost_bridges() -> None:
+    """Delete the bridges of networks that are no longer in Docker's list: it gives no addresses that a bridge still has.
+
+    For a daemon that has just started with a new list: it stopped what ran before, so nothing is connected to them.
+    """
+    if (ip := shutil.which("ip")) is None:
+        return  # then the 30 or so networks that Docker has addresses for are fewer, until the machine starts anew
+    with contextlib.closing(connect()) as client:
+        known = {f"br-{network['Id'][:12]}" for network in client.api.networks()}
+    for bridge in Path("/sys/class/net").glob("br-????????????"):
+        if re.fullmatch("br-[0-9a-f]{12}", bridge.name) and bridge.name not in known:
+            subprocess.run([ip, "link", "delete", bridge.name], capture_output=True, check=False)
 
 
 def _data_root() -> Path:
