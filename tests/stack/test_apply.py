@@ -22,7 +22,7 @@ import pytest
 from click.testing import CliRunner, Result
 from copies import LGTM
 
-from generator import apply, history, model, render, rendered, rollout, servers, targets
+from generator import apply, engine, history, model, render, rendered, rollout, servers, targets
 from generator import secrets as secret_files
 from generator import stack as stacks
 from generator.cli import cli
@@ -114,7 +114,7 @@ def shop(project: Project) -> Project:
 
 @pytest.fixture
 def client() -> Iterator[docker.DockerClient]:
-    with contextlib.closing(stacks.engine()) as made:
+    with contextlib.closing(engine.connect()) as made:
         yield made
 
 
