@@ -28,6 +28,7 @@ from typing import Any
 
 import docker
 import requests
+from docker.models.containers import Container
 
 from bench import otlp
 from bench.copies import MADE_BY, ROOT, copy_of_repository
@@ -117,12 +118,10 @@ class Stand:
         result = found["data"]["result"]
         return float(result[0]["value"][1]) if result else 0.0
 
-    def container(self, server: str) -> Any:
+    def container(self, server: str) -> Container:
         """Its container."""
-        filters = {
-            "label": [f"com.docker.compose.project={self.project.compose_project}", f"com.docker.compose.service={server}"]
-        }
-        return self.docker.containers.list(all=True, filters=filters)[0]
+        labels = [f"com.docker.compose.project={self.project.compose_project}", f"com.docker.compose.service={server}"]
+        return self.docker.containers.list(all=True, filters={"label": labels})[0]
 
     def ready(self, server: str, seconds: float) -> bool:
         """Whether it is ready, waiting for it."""
@@ -135,8 +134,10 @@ class Stand:
 
     def memory(self, server: str) -> float:
         """MiB in use, without page cache."""
-        found = self.container(server).stats(stream=False)["memory_stats"]
-        return (found["usage"] - found["stats"].get("inactive_file", 0)) / 2**20
+        stats = self.container(server).stats(stream=False)
+        assert isinstance(stats, dict)  # and no stream of them
+        found = stats["memory_stats"]
+        return float(found["usage"] - found["stats"].get("inactive_file", 0)) / 2**20
 
 
 # --- the stand -----------------------------------------------------------------------------------------------------------
@@ -384,7 +385,12 @@ def run(stand: Stand, server: str, fault: str, rates: dict[str, float]) -> Cell:
     ready = stand.ready(server, 120)
     back = time.time() - broken
     let_pass(15)
-    _until(100, lambda: (alerting.beat(), len(alerting.told() - _silenced()) >= ALERTS // 2 + ALERTS)[1])
+
+    def all_are_told() -> bool:
+        alerting.beat()
+        return len(alerting.told() - _silenced()) >= ALERTS // 2 + ALERTS
+
+    _until(100, all_are_told)
     told = alerting.told()
     for sender in senders.values():
         sender.stop()

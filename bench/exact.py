@@ -13,6 +13,7 @@ from bench.server import Server
 from generator import model, source
 from generator.model import Model
 from generator.render import rules
+from generator.render.yamltext import dump
 
 OBJECTIVE = Decimal("0.99")
 
@@ -71,7 +72,7 @@ def measure(server: Server, plan: Plan, work: Path | None = None) -> list[Exactn
             peer[name] = {rule["labels"]["sloth_window"]: rule for rule in every}
         # Sloth's budget is an average of this one over 30 days. Its files name no interval: the server's is 30 s.
         five = [windows["5m"] for windows in peer.values()]
-        server.record(rules.dump({"groups": [{"name": "sloth", "interval": "30s", "rules": five}]}), start, END)
+        server.record(dump({"groups": [{"name": "sloth", "interval": "30s", "rules": five}]}), start, END)
     # Rules that read recorded series come in the next pass: what one pass records is read only after it.
     for wanted in (("slo:sli_total:rate", "slo:sli_errors:rate"), ("slo:sli_errors:sum5m", "slo:sli_total:sum5m")):
         chosen = []
@@ -80,7 +81,7 @@ def measure(server: Server, plan: Plan, work: Path | None = None) -> list[Exactn
             if some:
                 # The total is read back by the rule of the errors, in the same evaluation: here it must read the counters.
                 chosen.append({**group, "rules": [_from_counters(rule, some) for rule in some]})
-        server.record(rules.dump({"groups": chosen}), start, END)
+        server.record(dump({"groups": chosen}), start, END)
         server.restart()
     # The rate of the last moments is seen up to a minute late, and the slow tier runs every five.
     at = END

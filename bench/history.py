@@ -121,7 +121,8 @@ def _instance(
         at += dice.randrange(DAY, 4 * DAY)
     phase = dice.randrange(plan.interval)
     good = bad = 0.0
-    goods, bads = [], []
+    goods: list[str] = []
+    bads: list[str] = []
     for slot in range(start // plan.interval, end // plan.interval):
         second = slot * plan.interval
         rate, share = _traffic(service, second)

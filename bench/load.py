@@ -14,6 +14,7 @@ from bench.history import DAY
 from bench.server import BenchError, Server
 from generator import model, source
 from generator.render import rules
+from generator.render.yamltext import dump
 
 PER_SERVICE = 10
 
@@ -147,7 +148,7 @@ def _history(server: Server, slos: int, now: int) -> None:
     ):
         recorded = [{"record": total, "expr": wave}, {"record": errors, "expr": f"0.0005 * ({wave})"}]
         group = {"name": f"every{interval}", "interval": f"{interval}s", "rules": recorded}
-        server.record(rules.dump({"groups": [group]}), int(now - length), now - 60)
+        server.record(dump({"groups": [group]}), int(now - length), now - 60)
     server.restart()
 
 

@@ -49,7 +49,7 @@ def _logs() -> bytes:
         record = records.add(time_unix_nano=_TIME, observed_time_unix_nano=_TIME, severity_number=9, severity_text="INFO")
         record.body.string_value = f"work item {number:04}"
         record.attributes.extend([_text("chaos.batch", _BATCH), _text("logger", "chaos.work"), _text("event", "item_done")])
-    return request.SerializeToString()
+    return bytes(request.SerializeToString())
 
 
 def _traces() -> bytes:
@@ -67,7 +67,7 @@ def _traces() -> bytes:
             end_time_unix_nano=_LATER,
             attributes=[_text("operation.name", "work"), _text("http.route", "/api/work")],
         )
-    return request.SerializeToString()
+    return bytes(request.SerializeToString())
 
 
 def _metrics() -> bytes:
@@ -81,7 +81,7 @@ def _metrics() -> bytes:
             as_int=_VALUE,
             attributes=[_text("series", f"{number:04}")],
         )
-    return request.SerializeToString()
+    return bytes(request.SerializeToString())
 
 
 def gauge(name: str, points: list[dict[str, str]], value: int, at: float) -> bytes:
@@ -92,7 +92,7 @@ def gauge(name: str, points: list[dict[str, str]], value: int, at: float) -> byt
         metric.gauge.data_points.add(
             time_unix_nano=int(at * 1e9), as_int=value, attributes=[_text(k, v) for k, v in attributes.items()]
         )
-    return request.SerializeToString()
+    return bytes(request.SerializeToString())
 
 
 def _fixed(number: int) -> bytes:

@@ -17,6 +17,7 @@ from bench.server import Server
 from generator import cost, model, names, source
 from generator.model import Model
 from generator.render import rules
+from generator.render.yamltext import dump
 
 SIZES = (1, 20, 200)
 SPEC = """
@@ -78,7 +79,7 @@ def prepare(
 
     def make(name: str, interval: int, days: float, block: str, recorded: list[dict[str, Any]]) -> None:
         group = {"name": name, "interval": f"{interval}s", "rules": recorded}
-        server.record(rules.dump({"groups": [group]}), END - int(days * DAY), END, block=block)
+        server.record(dump({"groups": [group]}), END - int(days * DAY), END, block=block)
 
     growing = {"record": "http_requests_total", "expr": f"seed @ {END} * (time() - {start})"}
     make("raw", 15, raw_days, "18h", [growing])

@@ -17,6 +17,8 @@ import docker
 import requests
 from docker.models.containers import Container
 
+from generator import engine
+
 DATA = "/bench/data"
 # Recorded every 30 s, and no query may return more than 11,000 points of a series: so no block longer than 91 h.
 BLOCK = "54h"
@@ -42,6 +44,15 @@ class Answer:
         return float(self.result[0]["value"][1])
 
 
+def published(container: Container, port: int) -> str:
+    """The address of a container's TCP port on this machine. Raises LookupError where it has none (yet)."""
+    container.reload()
+    bindings = (container.ports or {}).get(f"{port}/tcp")
+    if not bindings:
+        raise LookupError(f"{container.name}: port {port} is not published")
+    return f"http://127.0.0.1:{bindings[0]['HostPort']}"
+
+
 class Server:
     """A running Prometheus, and promtool beside it."""
 
@@ -53,14 +64,13 @@ class Server:
     @property
     def url(self) -> str:
         """Its address on this machine; another one after each restart."""
-        self.container.reload()
-        return f"http://127.0.0.1:{self.container.ports['9090/tcp'][0]['HostPort']}"
+        return published(self.container, 9090)
 
     def wait(self) -> None:
         """Until it answers. Raises BenchError after two minutes."""
         end = time.monotonic() + 120
         while time.monotonic() < end:
-            with contextlib.suppress(requests.RequestException, KeyError, IndexError, TypeError):
+            with contextlib.suppress(requests.RequestException, LookupError):
                 if self._session.get(f"{self.url}/-/ready", timeout=5).ok:
                     self._address = self.url
                     return
@@ -94,10 +104,11 @@ class Server:
 
     def promtool(self, *arguments: str) -> str:
         """Run promtool, and return what it printed. Raises BenchError when it fails."""
-        code, output = self.container.exec_run(["/bin/promtool", *arguments])
-        if code != 0:
-            raise BenchError(f"promtool {' '.join(arguments)}:\n{output.decode()[-2000:]}")
-        return str(output.decode())
+        done = engine.execute(self.container, ["/bin/promtool", *arguments])
+        output = (done.output + done.errors).decode()
+        if done.code != 0:
+            raise BenchError(f"promtool {' '.join(arguments)}:\n{output[-2000:]}")
+        return output
 
     def import_openmetrics(self, text: IO[bytes]) -> None:
         """Make blocks of OpenMetrics text with timestamps. They can be read after the next restart."""
@@ -146,7 +157,7 @@ def running(image: str, options: Iterable[str] = (), **arguments: Any) -> Iterat
         ],
         detach=True,
         user="0",
-        ports={"9090/tcp": ("127.0.0.1", None)},
+        ports={"9090/tcp": ("127.0.0.1", 0)},
         # The image has no /tmp, and promtool needs one.
         tmpfs={"/tmp": ""},  # noqa: S108
         labels={"lgtm.bench": "1"},

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 import requests
 import yaml
 
-from generator import rendered, servers
+from generator import engine, rendered, servers
 from generator import secrets as secret_files
 from generator.errors import LgtmError
 from generator.project import Project
@@ -468,14 +468,10 @@ class _Apply:
 
     def in_container(self, server: str, words: Sequence[str]) -> tuple[int, str, str]:
         assert self.client is not None  # noqa: S101 - for the type checker
-        api = self.client.api
         with _docker_errors(f"{words[0]} could not be run in {server}'s container"):
-            made = api.exec_create(self.containers[server]["Id"], list(words))
-            output, errors = api.exec_start(made["Id"], demux=True)
-            code = api.exec_inspect(made["Id"])["ExitCode"]
-        # No code: the container went away meanwhile.
-        code = 1 if code is None else int(code)
-        return code, (output or b"").decode(errors="replace"), (errors or b"").decode(errors="replace")
+            done = engine.execute(self.client.containers.get(self.containers[server]["Id"]), words)
+        code = 1 if done.code is None else done.code
+        return code, done.output.decode(errors="replace"), done.errors.decode(errors="replace")
 
     def present_secrets(self, server: str) -> dict[str, bytes]:
         """What the running server sees under /run/lgtm-secrets, without the emptied ones."""

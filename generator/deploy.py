@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from generator import names, otlp
+from generator import names, otlp, words
 from generator.errors import LgtmError
 from generator.project import Project
 from generator.servers import Prometheus
@@ -63,8 +63,12 @@ class Deployment:
     def sentence(self) -> str:
         """What happened, for people."""
         commit = f" ({self.commit[:12]})" if self.commit else ""
-        took = f" after {_length(self.duration)}" if self.duration is not None else ""
-        back = f"; the service is well again {_length(self.recovery)} after the failed one" if self.recovery is not None else ""
+        took = f" after {words.lasting(self.duration)}" if self.duration is not None else ""
+        back = (
+            f"; the service is well again {words.lasting(self.recovery)} after the failed one"
+            if self.recovery is not None
+            else ""
+        )
         return f"Deployment of {self.service} {self.version}{commit} {self.status}{took}{back}"
 
     def as_json(self) -> dict[str, Any]:
@@ -287,9 +291,3 @@ def _remember(project: Project, deployment: Deployment) -> None:
         path.parent.mkdir(exist_ok=True)
         rows = [*_remembered(project), deployment][-200:]
         path.write_text(json.dumps([asdict(row) for row in rows], indent=1), encoding="utf-8")
-
-
-def _length(seconds: float) -> str:
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

@@ -9,9 +9,11 @@ import os
 import re
 import shutil
 import socket
+import struct
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,6 +24,7 @@ from generator.errors import LgtmError
 
 if TYPE_CHECKING:
     import docker
+    from docker.models.containers import Container
 
 Report = Callable[[str], None]
 
@@ -235,6 +238,44 @@ def _answers(seconds: float) -> bool:
             if time.monotonic() >= deadline:
                 return False
             time.sleep(0.3)
+
+
+@dataclass(frozen=True)
+class Done:
+    """A command that ended: ``code`` is None where its container went away meanwhile."""
+
+    code: int | None
+    output: bytes
+    errors: bytes
+
+
+def execute(container: Container, words: Sequence[str]) -> Done:
+    """Run a command in a running container, and wait for its end. Raises docker.errors.APIError.
+
+    docker-py's own ``exec_run`` reads from the bare socket what the HTTP client may have in its buffer already, and loses
+    the beginning of what was printed when it came together with the headers (docker-py issues 425 and 3332). Without a
+    request to upgrade the connection, Docker sends the same frames as the body of a plain answer.
+    """
+    from docker.errors import create_api_error_from_http_exception
+
+    assert container.client is not None  # noqa: S101 - for the type checker
+    api = container.client.api
+    made = api.exec_create(container.id, list(words))
+    url = f"{api.base_url}/v{api.api_version}/exec/{made['Id']}/start"
+    answer = api.post(url, json={"Detach": False, "Tty": False})
+    try:
+        answer.raise_for_status()
+    except requests.HTTPError as error:
+        create_api_error_from_http_exception(error)
+    streams = {1: bytearray(), 2: bytearray()}
+    at, body = 0, answer.content
+    while at < len(body):
+        # A frame: which stream, three bytes of nothing, the length, and so many bytes of it.
+        stream, length = struct.unpack_from(">BxxxL", body, at)
+        streams[stream] += body[at + 8 : at + 8 + length]
+        at += 8 + length
+    code = api.exec_inspect(made["Id"])["ExitCode"]
+    return Done(None if code is None else int(code), bytes(streams[1]), bytes(streams[2]))
 
 
 def last_lines(text: str, lines: int) -> str:

@@ -197,9 +197,9 @@ def _engine(client: docker.DockerClient | None) -> Iterator[docker.DockerClient]
     if client is not None:
         yield client
         return
-    from generator import engine  # late: with the Docker client
+    from generator.engine import connect
 
-    with contextlib.closing(engine.connect()) as made:
+    with contextlib.closing(connect()) as made:
         yield made
 
 

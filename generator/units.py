@@ -46,6 +46,11 @@ class Duration:
             raise ValueError(text)
         return cls(sum((Decimal(match[u]) * s for u, s in _UNITS if match[u] is not None), Decimal(0)))
 
+    @classmethod
+    def or_none(cls, text: str) -> Duration | None:
+        """As ``of``, with None for anything else."""
+        return cls.of(text) if text and _DURATION.match(text) else None
+
     def __str__(self) -> str:
         """In Prometheus's notation, in the largest units that divide it: ``30d``, ``1h30m``, ``200ms``."""
         return _notation(self.seconds)

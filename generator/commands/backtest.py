@@ -17,6 +17,7 @@ from zoneinfo import ZoneInfo
 import click
 from rich.table import Table
 
+from generator import words
 from generator.console import State, escaped, load_spec, report, terminal
 from generator.errors import LgtmError
 from generator.units import Duration, percent
@@ -228,7 +229,8 @@ def _print(found: Model, result: Backtest, compared: tuple[list[Found], list[Pag
     # What has no data at all is no history: say how long it is where there is some.
     begin = max(result.start, min(result.since.values(), default=result.start))
     console.print(
-        f"{_moment(begin, zone)} to {_moment(result.end, zone)} {found.timezone}, {_length(result.end - begin)}\n", markup=False
+        f"{_moment(begin, zone)} to {_moment(result.end, zone)} {found.timezone}, {words.lasting(result.end - begin)}\n",
+        markup=False,
     )
     _print_slos(result, begin, zone)
     _print_pages(result, begin, zone)
@@ -299,7 +301,7 @@ def _print_pages(result: Backtest, begin: float, zone: tzinfo) -> None:
         return
     table = _table("fired", "for", "severity", "service", "SLO", "alert", "group")
     for page in result.pages:
-        lasted = "still firing" if page.end is None else _length(page.end - page.start)
+        lasted = "still firing" if page.end is None else words.lasting(page.end - page.start)
         group = ", ".join(f"{name}={value}" for name, value in page.group.items())
         cells = (_moment(page.start, zone, seconds=True), lasted, page.severity, page.service, page.slo, page.alert, group)
         table.add_row(*(escaped(cell) for cell in cells))
@@ -314,7 +316,7 @@ def _print_incidents(found: list[Found], others: list[Page], zone: tzinfo) -> No
     table = _table("incident", "service", "start", "", "by")
     for one in found:
         if one.paged is not None and one.after is not None:
-            state = f"paged after {_length(one.after)}" if one.after else "had paged before"
+            state = f"paged after {words.lasting(one.after)}" if one.after else "had paged before"
             by = f"{one.paged.alert} of {'/'.join(filter(None, (one.paged.service, one.paged.slo)))}"
         elif one.alerts:
             state, by = "missed: a ticket only", f"{one.alerts[0].alert} at {_moment(one.alerts[0].start, zone)}"
@@ -363,7 +365,7 @@ def _print_suggestion(suggestion: Suggestion) -> None:
             ", ".join(notes),
         )
     if suggestion.lived < suggestion.window:
-        has, whole = _length(suggestion.lived), _length(suggestion.window)
+        has, whole = words.lasting(suggestion.lived), words.lasting(suggestion.window)
         click.echo(f"Of a window of {whole} there are {has}; the worst budget is the one if it went on like that.")
     _put(table)
 
@@ -402,12 +404,3 @@ def _sparkline(shares: list[float], width: int = 30) -> str:
 
 def _moment(at: float, zone: tzinfo, *, seconds: bool = False) -> str:
     return datetime.fromtimestamp(at, zone).strftime("%Y-%m-%d %H:%M:%S" if seconds else "%Y-%m-%d %H:%M")
-
-
-def _length(seconds: float) -> str:
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    if seconds < 7200:
-        return f"{seconds / 60:.0f} min"
-    number, unit = (seconds / 3600, "h") if seconds < 2 * 86_400 else (seconds / 86_400, "d")
-    return f"{number:.1f}".removesuffix(".0") + f" {unit}"

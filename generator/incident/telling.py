@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime
 
+from generator import words
 from generator.incident.answer import LOG_LIMIT, SEARCH_LIMIT, Execution, Incident, Stage
 
 _SHOWN_COMPANIES = 5
@@ -97,7 +98,9 @@ def as_text(incident: Incident, *, clickable: bool = False) -> list[str]:
         lines.append(nothing("the deployment before", none))
     else:
         day = datetime.fromtimestamp(deployment.at)
-        lines.append(f"  {day:%Y-%m-%d %H:%M:%S}  {_e(deployment.sentence())}; {_length(incident.at - deployment.at)} before")
+        lines.append(
+            f"  {day:%Y-%m-%d %H:%M:%S}  {_e(deployment.sentence())}; {words.lasting(incident.at - deployment.at)} before"
+        )
 
     lines += ["", "[bold]The slowest requests[/]"]
     for trace in incident.slowest:
@@ -163,7 +166,7 @@ def _summary(incident: Incident) -> list[str]:
         )
     last = incident.deployment
     if found and last is not None and incident.at - last.at < _RECENT:
-        found.append(f"[yellow]{_length(incident.at - last.at)} before: {_e(last.sentence())}.[/] Is it the cause?")
+        found.append(f"[yellow]{words.lasting(incident.at - last.at)} before: {_e(last.sentence())}.[/] Is it the cause?")
     if incident.missing:
         servers = sorted({word for word in ("Loki", "Prometheus", "Tempo") for m in incident.missing if word in m.title()})
         rest = "" if found else " What did answer says of nothing wrong."
@@ -231,10 +234,3 @@ def _share(value: float | None) -> str:
 def _stage(stage: Stage) -> str:
     text = f"{_e(stage.name)} {stage.duration:.3f} s"
     return f"[red]{text} failed[/]" if stage.status == "error" else text
-
-
-def _length(seconds: float) -> str:
-    for size, unit in ((86_400, "days"), (3600, "h"), (60, "min")):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.0f} {unit}"
-    return f"{seconds:.0f} s"

@@ -7,8 +7,7 @@ import math
 import time
 from collections.abc import Iterator, Mapping
 
-from generator import names, servers
-from generator.verify import words
+from generator import names, servers, words
 from generator.verify.check import Check
 from generator.verify.look import Look
 
@@ -95,11 +94,11 @@ def notified(
             sent, bad = requests[after], failed.get(after, 0)
         if not sent:
             continue
-        ago = f"{words.duration(max(0.0, now - after))} ago" if now - after > 60 else "a moment ago"
+        ago = f"{words.lasting(max(0.0, now - after))} ago" if now - after > 60 else "a moment ago"
         break
     else:
         known = now - times[0]
-        sent, bad, ago = requests[now], failed.get(now, 0), f"more than {words.duration(known)} ago" if known > 60 else "lately"
+        sent, bad, ago = requests[now], failed.get(now, 0), f"more than {words.lasting(known)} ago" if known > 60 else "lately"
     whole = f"{requests[now]:.0f} sent, {failed.get(now, 0):.0f} failed since Alertmanager last read its configuration{shared}"
     worst = max(reasons, key=lambda reason: reasons[reason], default="")
     cure = f"`lgtm logs alertmanager` has the answer it got{'; ' + _REASONS[worst] if worst in _REASONS else ''}."
@@ -123,7 +122,7 @@ def watchdog(look: Look) -> Iterator[Check]:
             "watchdog",
             "Prometheus",
             "skipped",
-            f"Prometheus has run for {words.duration(running)}: rules have yet to be evaluated",
+            f"Prometheus has run for {words.lasting(running)}: rules have yet to be evaluated",
         )
         return
     if not firing:
@@ -144,7 +143,7 @@ def watchdog(look: Look) -> Iterator[Check]:
     else:
         told = ", ".join(sorted({r["name"] for r in alerts[0].get("receivers", ())}))
         silenced = alerts[0].get("status", {}).get("silencedBy")
-        text = f"{name} arrived {words.duration(max(0.0, time.time() - words.moment(alerts[0]['updatedAt'])))} ago, for {told}"
+        text = f"{name} arrived {words.lasting(max(0.0, time.time() - words.moment(alerts[0]['updatedAt'])))} ago, for {told}"
         if silenced:
             yield Check("watchdog", "Alertmanager", "warn", f"{text}; but it is silenced", "Remove that silence.")
         else:

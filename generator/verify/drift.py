@@ -11,11 +11,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any, cast
 
-from generator import rendered, servers, stack, targets
+from generator import rendered, servers, stack, targets, words
 from generator import secrets as secret_files
 from generator.errors import LgtmError
 from generator.rendered import GENERATED, TREES, Files
-from generator.verify import words
 from generator.verify.check import APPLY, Check
 from generator.verify.look import TIMEOUT, Look, in_parts, unreachable
 
@@ -97,7 +96,7 @@ def _config_scrapes(look: Look) -> Iterator[Check]:
     present = set(look.prometheus.scrape_pools())
     up = time.time() + look.runtime()["skew"] - words.moment(look.runtime()["startTime"])
     if wanted.keys() - present and up < _JOBS_BEGIN:
-        text = f"Prometheus has run for {words.duration(up)}: it begins its scrape jobs some seconds after its start"
+        text = f"Prometheus has run for {words.lasting(up)}: it begins its scrape jobs some seconds after its start"
         yield Check("config", "scrape jobs", "skipped", text)
         return
     configs = look.every({j: functools.partial(_scrape_pool, look, j) for j in sorted(wanted.keys() & present)})

@@ -11,13 +11,12 @@ import time
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from typing import Any, TypeVar, cast
 
-from generator import engine, rendered, servers
+from generator import engine, rendered, servers, words
 from generator.errors import LgtmError
 from generator.model import Model
 from generator.project import Project
 from generator.render import Artifact
 from generator.rendered import GENERATED, TREES, Files
-from generator.verify import words
 from generator.verify.check import Check
 
 T = TypeVar("T")

@@ -13,12 +13,11 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from generator import cost, servers, stack
+from generator import cost, servers, stack, words
 from generator.errors import LgtmError
 from generator.model import DAY, Model
 from generator.project import Project
 from generator.units import Duration
-from generator.verify import words
 from generator.verify.check import Check
 from generator.verify.look import Look, in_parts
 
@@ -94,7 +93,7 @@ def _retention_prometheus(look: Look) -> Iterator[Check]:
     if kept is not None and kept < window:
         text = f"Prometheus keeps {kept}, and {asked}"
         yield Check("retention", "Prometheus", "fail", text, "Raise PROMETHEUS_RETENTION in .env and run `make up`.")
-    elif kept is not None and str(kept) != str(words.length(setting)):
+    elif kept is not None and str(kept) != str(Duration.or_none(setting)):
         text = f"Prometheus keeps {kept}, and .env says {setting}"
         yield Check("retention", "Prometheus", "warn", text, "Run `make up`.")
     elif size is not None and size != (stack.parse_size(limit) or 0):
@@ -113,7 +112,7 @@ def _retention_prometheus(look: Look) -> Iterator[Check]:
     if oldest:
         age = time.time() - oldest
         whole = "" if age >= float(window.seconds) else f": windows of {window} are not full yet"
-        yield Check("retention", "history", "ok", f"the oldest sample is {words.duration(age)} old{whole}")
+        yield Check("retention", "history", "ok", f"the oldest sample is {words.lasting(age)} old{whole}")
 
 
 def _retention_others(look: Look) -> Iterator[Check]:
@@ -128,7 +127,10 @@ def _retention_others(look: Look) -> Iterator[Check]:
         value: Any = servers.load_text(text.partition("---")[2] or text)
         for key in keys:
             value = value.get(key, {}) if isinstance(value, dict) else {}
-        kept, wanted = words.length(re.sub(r"(?<=[hms])0[ms]", "", str(value))), words.length(look.project.settings[setting])
+        kept, wanted = (
+            Duration.or_none(re.sub(r"(?<=[hms])0[ms]", "", str(value))),
+            Duration.or_none(look.project.settings[setting]),
+        )
         if kept is None or wanted is None:
             yield Check("retention", server.capitalize(), "skipped", f"how long it keeps data is not known ({value})")
         elif kept != wanted:
@@ -165,7 +167,7 @@ def disk_left(place: str, free: float, slope: float | None) -> Check:
     if slope is None:
         text += "; how fast it fills is known when `lgtm verify --push` has run for an hour"
     elif days < 3650:
-        text += f"; full in {words.duration(days * 86400)} at the pace of the last hours"
+        text += f"; full in {words.lasting(days * 86400)} at the pace of the last hours"
     else:
         text += "; not filling"
     if free < 2e9 or days < 1:
@@ -193,7 +195,7 @@ def clock(look: Look) -> Iterator[Check]:
 def skewed(server: str, seconds: float) -> Check:
     """Whether a server's clock, ahead by ``seconds``, is near enough."""
     off = abs(seconds)
-    text = f"its clock is {words.duration(off)} {'ahead of' if seconds > 0 else 'behind'} this machine's"
+    text = f"its clock is {words.lasting(off)} {'ahead of' if seconds > 0 else 'behind'} this machine's"
     cure = (
         "Set the time (`timedatectl set-ntp true`), or restart Docker Desktop: samples and spans would be refused or misplaced."
     )

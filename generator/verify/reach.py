@@ -7,8 +7,8 @@ import re
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
-from generator import names, stack
-from generator.verify import words
+from generator import names, stack, words
+from generator.units import Duration
 from generator.verify.check import APPLY, Check, server_cure
 from generator.verify.look import Look
 
@@ -43,10 +43,10 @@ def targets(look: Look) -> Iterator[Check]:
             cure = server_cure(target["labels"]["job"]) if own else scrape_cure(error, target["scrapeUrl"])
             yield Check("targets", name, "fail", f"it cannot be scraped: {error}", cure)
         elif timeout and took > 0.8 * timeout:
-            text = f"a scrape takes {words.duration(took)}, and {words.duration(timeout)} are allowed"
+            text = f"a scrape takes {words.lasting(took)}, and {words.lasting(timeout)} are allowed"
             yield Check("targets", name, "warn", text, "Give it fewer series, or a longer scrape interval.")
         else:
-            yield Check("targets", name, "ok", f"up, scraped in {words.duration(took)}")
+            yield Check("targets", name, "ok", f"up, scraped in {words.lasting(took)}")
 
 
 def scrape_cure(error: str, url: str) -> str:
@@ -89,16 +89,16 @@ def probes(look: Look) -> Iterator[Check]:
             text = f"blackbox_exporter cannot be asked for it: {target.get('lastError')}"
             yield Check("probes", name, "fail", text, "See `lgtm logs blackbox`.")
         elif seen["success"][key] != 1:
-            answer = f"it answered {status} in {words.duration(took)}" if status else f"no answer after {words.duration(took)}"
+            answer = f"it answered {status} in {words.lasting(took)}" if status else f"no answer after {words.lasting(took)}"
             yield Check("probes", name, "fail", f"{answer} ({probe.url})", cure)
         elif took > limit:
             yield Check(
-                "probes", name, "warn", f"it answers {status}, in {words.duration(took)}: over {words.duration(limit)}", cure
+                "probes", name, "warn", f"it answers {status}, in {words.lasting(took)}: over {words.lasting(limit)}", cure
             )
         else:
-            yield Check("probes", name, "ok", f"answers {status} in {words.duration(took)}")
+            yield Check("probes", name, "ok", f"answers {status} in {words.lasting(took)}")
 
 
 def _seconds(text: str) -> float:
-    length = words.length(text)
+    length = Duration.or_none(text)
     return float(length.seconds) if length is not None else 0.0

@@ -8,9 +8,8 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from generator import servers, targets
+from generator import servers, targets, words
 from generator.rendered import GENERATED, Files
-from generator.verify import words
 from generator.verify.check import APPLY, Check
 from generator.verify.look import Look, in_parts
 
@@ -140,11 +139,11 @@ def evaluated(name: str, interval: float, took: float, now: float, last: float, 
     """Whether a group runs in time. Times in seconds, ``last`` and ``now`` Unix time; ``missed`` in the last hour."""
     cure = "`lgtm cost` shows which SLOs are dear; a machine that is busy or short of memory is the other cause."
     share = took / interval
-    said = f"takes {words.duration(took)} every {words.duration(interval)}"
+    said = f"takes {words.lasting(took)} every {words.lasting(interval)}"
     if not last:
         return Check("evaluation", name, "skipped", f"not evaluated yet: {_every(interval)}")
     if now - last > 2 * interval + 15:
-        return Check("evaluation", name, "fail", f"last evaluated {words.duration(now - last)} ago; {_every(interval)}", cure)
+        return Check("evaluation", name, "fail", f"last evaluated {words.lasting(now - last)} ago; {_every(interval)}", cure)
     if share >= _LATE_EVALUATION:
         return Check("evaluation", name, "fail", f"{said}: it comes too late or misses turns", cure)
     if missed:
@@ -155,4 +154,4 @@ def evaluated(name: str, interval: float, took: float, now: float, last: float, 
 
 
 def _every(interval: object) -> str:
-    return f"it runs every {words.duration(float(str(interval)))}"
+    return f"it runs every {words.lasting(float(str(interval)))}"

@@ -16,7 +16,7 @@ from click.testing import CliRunner
 
 from bench.history import END
 from bench.replay import Counter, Promtool, Recorded, load
-from bench.server import Server, running
+from bench.server import Server, published, running
 from bench.traffic import HOUR, Rate, http, steady
 from generator import names
 from generator.backtest import STEP, Backtest, LimitError, Page, Source, backtest, compare, read_incidents
@@ -307,12 +307,12 @@ def test_the_replay_is_what_promtool_says_of_the_rules(rules_say: Recorded, sour
     assert {alert for alert, _ in told} == set(alerts) - {"SLONoData"}
     for at, left in mine.budget["grouped", "availability"]:
         second = int(at) - START
-        theirs = [
+        recorded = [
             dict(points)[second]
             for points in rules_say.find("slo:error_budget_remaining:ratio").values()
             if second in dict(points)
         ]
-        assert left == pytest.approx(min(theirs), abs=1e-9)
+        assert left == pytest.approx(min(recorded), abs=1e-9)
 
 
 def test_metrics_that_are_lost_are_told_and_a_prometheus_that_was_away_is_not(source: Source) -> None:
@@ -399,13 +399,12 @@ def guarded(prometheus_image: str, tmp_path_factory: pytest.TempPathFactory) -> 
         command,
         detach=True,
         user="0",
-        ports={"9090/tcp": ("127.0.0.1", None)},
+        ports={"9090/tcp": ("127.0.0.1", 0)},
         volumes={str(directory): {"bind": "/web", "mode": "ro"}},
         labels={"lgtm.bench": "1"},
     )
     try:
-        container.reload()
-        url = f"http://127.0.0.1:{container.ports['9090/tcp'][0]['HostPort']}"
+        url = published(container, 9090)
         end = time.monotonic() + 60
         while "401" not in refusal(Source(url)):
             assert time.monotonic() < end, container.logs(tail=20).decode()

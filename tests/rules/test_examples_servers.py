@@ -18,7 +18,8 @@ import yaml
 from docker.models.containers import Container
 
 from bench.replay import Promtool, load
-from generator import model, render, stack
+from bench.server import published
+from generator import engine, model, render, stack
 from generator.model import Model
 from generator.project import Project
 from generator.receivers import SECTIONS
@@ -52,21 +53,16 @@ class Alertmanager:
 
     def __init__(self, container: Container) -> None:
         self.container = container
-        container.reload()
-        port = container.ports["9093/tcp"][0]["HostPort"]
-        self.url = f"http://127.0.0.1:{port}"
+        self.url = published(container, 9093)
 
     def put(self, files: Mapping[str, str]) -> None:
         self.container.put_archive("/etc", archive({f"alertmanager/{name}": text for name, text in files.items()}))
 
     def check(self, config: str) -> tuple[int, str]:
         self.put({**TEMPLATES, "checked.yml": config})
-        # An old Docker sometimes loses what a short command has printed; amtool always prints something.
-        for _ in range(5):
-            code, output = self.container.exec_run(["/bin/amtool", "check-config", "/etc/alertmanager/checked.yml"])
-            if output:
-                break
-        return code, output.decode()
+        done = engine.execute(self.container, ["/bin/amtool", "check-config", "/etc/alertmanager/checked.yml"])
+        assert done.code is not None
+        return done.code, (done.output + done.errors).decode()
 
     def use(self, config: str) -> None:
         self.put({**TEMPLATES, "alertmanager.yml": config})
@@ -112,7 +108,7 @@ def server(project: Project) -> Iterator[Alertmanager]:
         stack.image(project, "alertmanager"),
         command,
         user="0",
-        ports={"9093/tcp": ("127.0.0.1", None)},
+        ports={"9093/tcp": ("127.0.0.1", 0)},
         labels={"lgtm.test": "amtool"},
     )
     try:
@@ -263,9 +259,9 @@ def test_messages_say_what_to_do(server: Alertmanager) -> None:
             "/bin/amtool", "template", "render", "--template.glob=/etc/alertmanager/templates/*.tmpl",
             "--template.data=/etc/alertmanager/data.json", f"--template.text={{{{ template \"{template}\" . }}}}",
         ]  # fmt: skip
-        code, output = server.container.exec_run(command)
-        said = output.decode()
-        assert code == 0, said
+        done = engine.execute(server.container, command)
+        said = done.output.decode()
+        assert done.code == 0, done.errors
         if template == "lgtm.title":
             assert said.strip() == "CRITICAL: 2 alerts, the first: Shop: pay0 fails for 5% of events"
             continue

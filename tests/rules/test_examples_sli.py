@@ -188,8 +188,10 @@ def test_an_sli_counts_what_it_says(promtool: Promtool, case: str) -> None:
     (service,) = load(spec(indicator)).services
     fast = [g for g in rules.service_groups(load(spec(indicator)), service) if not g["name"].endswith(":slow")]
     seen = promtool.evaluate(fast, inputs, UNTIL)
-    assert seen.one("slo:sli_errors:rate")[-1] == (UNTIL, pytest.approx(errors))
-    assert seen.one("slo:sli_total:rate")[-1] == (UNTIL, pytest.approx(total))
+    for name, wanted in (("slo:sli_errors:rate", errors), ("slo:sli_total:rate", total)):
+        at, value = seen.one(name)[-1]
+        assert at == UNTIL
+        assert value == pytest.approx(wanted)
 
 
 def test_every_kind_is_tried_on_the_engine() -> None:

@@ -5,14 +5,13 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator
 from datetime import datetime
-from pathlib import Path
 
 import pytest
 
 from bench.history import END
 from bench.server import Server, running
 from bench.traffic import HOUR, http, steady
-from generator import model, plan
+from generator import model, plan, source
 
 DAYS = 3
 DAY = 24 * HOUR
@@ -60,16 +59,16 @@ def server(prometheus_image: str) -> Iterator[Server]:
 
 
 def resolved(text: str) -> model.Model:
-    result = model.resolve(model.source_module.read_text(text, str(Path("slos.yaml"))))
+    result = model.resolve(source.read_text(text, "slos.yaml"))
     assert result.model is not None, result.errors
     return result.model
 
 
 def impact(server: Server, *edits: tuple[str, str]) -> plan.Plan:
     text = SPEC
-    for old, new in edits:
-        assert old in text
-        text = text.replace(old, new, 1)
+    for part, replacement in edits:
+        assert part in text
+        text = text.replace(part, replacement, 1)
     old, new = resolved(SPEC), resolved(text)
     planned = plan.Plan("it", tuple(plan.compare(old, new)), ())
     return plan.with_impact(planned, old, new, server.url, 30, lambda line: None, end=float(END))

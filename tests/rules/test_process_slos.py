@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import skipping
 from lgtm_instrumentation import runtime, setup
 from opentelemetry.sdk.metrics.export import HistogramDataPoint, InMemoryMetricReader, NumberDataPoint
 
@@ -20,6 +19,7 @@ from demo import processes
 from demo.faults import CACHE, DATABASE, LLM, Backend, Fault, Faults
 from generator import model
 from generator.render import rules
+from tests import skipping
 
 ROOT = Path(__file__).resolve().parents[2]
 UNTIL = 600
@@ -71,7 +71,7 @@ def counters(reader: InMemoryMetricReader) -> list[Counter]:
     once: dict[str, float] = {}
     for metric in (m for r in data.resource_metrics for s in r.scope_metrics for m in s.metrics):
         for point in metric.data.data_points:
-            labels = ",".join(f'{k.replace(".", "_")}="{v}"' for k, v in sorted((point.attributes or {}).items()))
+            labels = ",".join(f'{k.replace(".", "_")}="{v!s}"' for k, v in sorted((point.attributes or {}).items()))
             if metric.name == "process.executions" and isinstance(point, NumberDataPoint):
                 once[f'process_executions_total{{job="council-api",{labels}}}'] = point.value
             elif metric.name == "process.execution.duration" and isinstance(point, HistogramDataPoint):

@@ -166,7 +166,7 @@ def test_an_evaluation_that_was_missed_is_not_made_up_from_the_one_before(promto
     only = {**group, "rules": [r for r in group["rules"] if r.get("record", "").endswith(":sum_window")]}
     labels = '{service="shop",slo="availability"}'
     # Prometheus was busy for four minutes: no sample, and no mark that the series ended either.
-    rates: list[float | str | None] = [1.0] * 8 + [None] * 8 + [1.0] * 4
+    rates: list[float | None] = [1.0] * 8 + [None] * 8 + [1.0] * 4
     inputs = [Counter(f"slo:sli_{what}:rate{labels}", rates, 30) for what in ("errors", "total")]
     found = promtool.evaluate([only], inputs, 570, interval=30)
     assert dict(found.one("slo:sli_errors:sum_window"))[570] == 12

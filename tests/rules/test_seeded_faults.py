@@ -159,7 +159,7 @@ def each_rule(change: Callable[[dict[str, Any]], None]) -> Change:
 
 
 def lost(name: str) -> Change:
-    return each_rule(lambda rule: rule.pop("expr") if name in (rule.get("alert"), rule.get("record")) else None)  # type: ignore[arg-type, return-value]
+    return each_rule(lambda rule: rule.pop("expr") if name in (rule.get("alert"), rule.get("record")) else None)
 
 
 def data(change: Callable[[dict[str, Any]], object]) -> Change:

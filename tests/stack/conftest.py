@@ -6,13 +6,13 @@ import os
 from collections.abc import Callable, Iterator
 
 import pytest
-from copies import Stack, Watched, lgtm
 
 from bench.copies import copy_of_repository
 from generator import apply, rendered
 from generator import stack as servers
 from generator.project import DEFAULTS, Project
 from generator.render import Artifact
+from tests.stack.copies import Stack, Watched, lgtm
 
 
 @pytest.fixture(scope="session", autouse=True)

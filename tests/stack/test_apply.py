@@ -20,7 +20,6 @@ from typing import Any
 import docker
 import pytest
 from click.testing import CliRunner, Result
-from copies import LGTM
 
 from generator import apply, engine, history, model, render, rendered, rollout, servers, targets
 from generator import secrets as secret_files
@@ -29,6 +28,7 @@ from generator.cli import cli
 from generator.errors import LgtmError
 from generator.project import Project
 from generator.render import Artifact
+from tests.stack.copies import LGTM
 
 RULES = "prometheus/generated/rules/shop.yaml"
 SCRAPE = "prometheus/generated/scrape/shop.yaml"
@@ -61,7 +61,8 @@ def tree(budget: str = "0.001", **more: str) -> list[Artifact]:
 def budget_in_force(project: Project) -> str:
     """What Prometheus itself says that the constant series is."""
     with contextlib.closing(servers.Prometheus(project.url("prometheus"))) as client:
-        return next(r["query"] for g in client.rule_groups() for r in g["rules"] if r["name"] == "slo:error_budget:ratio")
+        rules = (rule for group in client.rule_groups() for rule in group["rules"])
+        return str(next(rule["query"] for rule in rules if rule["name"] == "slo:error_budget:ratio"))
 
 
 def routes_hash(project: Project) -> float:
@@ -452,14 +453,14 @@ def test_a_reload_that_fails_after_a_good_check_is_undone(shop: Project) -> None
 def test_when_the_old_one_is_refused_too_it_says_so(shop: Project) -> None:
     bad = shop.root / "prometheus" / "rules" / "bad.yaml"
     before = files_on_disk(shop)
+
+    def spoil(line: str) -> None:
+        if line.startswith("switching"):
+            bad.write_text("groups: {\n")
+
     try:
         with pytest.raises(apply.RefusedError) as raised:
-            apply.apply(
-                shop,
-                tree("0.08"),
-                {},
-                lambda line: line.startswith("switching") and bad.write_text("groups: {\n") and None,
-            )
+            apply.apply(shop, tree("0.08"), {}, spoil)
         assert "not all is as before: prometheus" in str(raised.value.hint)
     finally:
         bad.unlink()
@@ -483,10 +484,10 @@ def test_files_that_change_between_check_and_switch_are_not_loaded(shop: Project
 
 CHILD = """
 import sys
-sys.path.insert(0, {tests!r})
+sys.path.insert(0, {repository!r})
 from pathlib import Path
-import test_apply as t
 from generator.project import Project
+from tests.stack import test_apply as t
 project = Project.load(Path({root!r}))
 def report(line):
     print(line, flush=True)
@@ -505,7 +506,7 @@ except t.LgtmError as error:
 
 
 def child_of(project: Project) -> subprocess.Popen[str]:
-    code = CHILD.format(tests=str(Path(__file__).parent), root=str(project.root))
+    code = CHILD.format(repository=str(Path(__file__).parents[2]), root=str(project.root))
     return subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
 
 

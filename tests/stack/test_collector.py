@@ -6,16 +6,17 @@ import json
 import secrets
 import time
 import uuid
+from collections.abc import Iterator
 from typing import Any
 
 import docker
 import pytest
 import requests
 import yaml
-from copies import Stack, until
-from docker.models.containers import Container
 
+from bench.server import published
 from generator import stack as servers
+from tests.stack.copies import Stack, until
 
 TRACES = 60
 
@@ -60,9 +61,9 @@ def test_a_container_s_lines_are_in_loki_under_its_name_and_without_secrets(stac
 
 
 @pytest.fixture
-def sampling(stack: Stack, client: docker.DockerClient) -> Any:
+def sampling(stack: Stack, client: docker.DockerClient) -> Iterator[str]:
     """The stack's collector with tail sampling put in as its comment says, beside the running one. Yields its address."""
-    running: Container = client.containers.list(
+    running = client.containers.list(
         filters={
             "label": [f"com.docker.compose.project={stack.project.compose_project}", "com.docker.compose.service=collector"]
         }
@@ -75,23 +76,23 @@ def sampling(stack: Stack, client: docker.DockerClient) -> Any:
     place.mkdir(exist_ok=True)
     (place / "collector.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")
     networks = list(running.attrs["NetworkSettings"]["Networks"])
-    published = next(name for name in networks if name.endswith("_publish"))
+    outward = next(name for name in networks if name.endswith("_publish"))
+    assert running.image is not None
     container = client.containers.run(
-        running.image.id,
+        running.image,
         ["--config=/etc/otelcol/collector.yaml"],
         detach=True,
-        network=published,
-        ports={"4318/tcp": ("127.0.0.1", None)},
+        network=outward,
+        ports={"4318/tcp": ("127.0.0.1", 0)},
         volumes={str(place): {"bind": "/etc/otelcol", "mode": "ro"}},
         user="0",
         tmpfs={"/var/lib/otelcol": ""},
     )
     try:
         for name in networks:
-            if name != published:
+            if name != outward:
                 client.networks.get(name).connect(container)
-        container.reload()
-        address = f"http://127.0.0.1:{container.ports['4318/tcp'][0]['HostPort']}"
+        address = published(container, 4318)
 
         def answers() -> bool:
             try:
@@ -115,9 +116,9 @@ def test_tail_sampling_keeps_errors_slow_and_critical_executions_and_every_count
     spans = [
         *(_span(now, 10) for _ in range(TRACES)),
         _span(now, 10, status=2),
-        _span(now, 10, **{"process.status": "timeout"}),
+        _span(now, 10, ("process.status", "timeout")),
         _span(now, 2500),
-        _span(now, 10, **{"process.id": "council_deliberation_3stage"}),
+        _span(now, 10, ("process.id", "council_deliberation_3stage")),
     ]
     kept = [span["traceId"] for span in spans[TRACES:]]
     _post(sampling, "traces", {"resourceSpans": [{"resource": resource, "scopeSpans": [{"spans": spans}]}]})
@@ -243,7 +244,7 @@ def _text(key: str, value: str) -> dict[str, Any]:
     return {"key": key, "value": {"stringValue": value}}
 
 
-def _span(end: int, milliseconds: int, *, status: int = 0, **attributes: str) -> dict[str, Any]:
+def _span(end: int, milliseconds: int, *attributes: tuple[str, str], status: int = 0) -> dict[str, Any]:
     """A span that is a trace of its own, ending at ``end`` (Unix time in nanoseconds)."""
     return {
         "traceId": secrets.token_hex(16),
@@ -253,5 +254,5 @@ def _span(end: int, milliseconds: int, *, status: int = 0, **attributes: str) ->
         "startTimeUnixNano": str(end - milliseconds * 10**6),
         "endTimeUnixNano": str(end),
         "status": {"code": status},
-        "attributes": [_text(key, value) for key, value in attributes.items()],
+        "attributes": [_text(key, value) for key, value in attributes],
     }

@@ -22,11 +22,11 @@ from typing import Any
 import docker
 import pytest
 import requests
-from copies import Stack
 
 from generator import engine, secrets
 from generator import stack as servers
 from generator.project import Project
+from tests.stack.copies import Stack
 
 
 def eventually(what: Callable[[], Any], seconds: float = 30) -> Any:

@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 import requests
-from copies import LGTM, Watched, lgtm, until
 
 from generator import model
+from tests.stack.copies import LGTM, Watched, lgtm, until
 
 # Detection of a full outage, from the first bad request to the receiver: the product's promise.
 PROMISED_SECONDS = 180
@@ -58,8 +58,13 @@ def test_break_page_find_heal_resolve(
         stderr=subprocess.PIPE,
         text=True,
     )
+
+    def end() -> None:
+        drilling.terminate()
+        drilling.communicate()
+
     # Told to end before its time, it heals first.
-    request.addfinalizer(lambda: (drilling.terminate(), drilling.communicate()))
+    request.addfinalizer(end)
 
     def page(status: str) -> dict[str, Any] | None:
         wanted = {"alertname": "SLOBurnRateCritical", "service": "council-api", "slo": "availability"}

@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 import requests
-from copies import Watched, lgtm, until
 from urllib3.util import Retry
 
 from generator.render.dashboards import Query, panels, queries
 from generator.render.dashboards.ask import EVERYWHERE, endpoint_rate, recent_ratio
+from tests.stack.copies import Watched, lgtm, until
 
 # What has something to show as soon as the demo runs.
 WELL = {
@@ -106,7 +106,7 @@ class Servers:
         if query.datasource == "prometheus" and query.kind == "instant":
             answer = self._session.post(f"{url}/api/v1/query", data={"query": query.expr}, timeout=90)
         elif query.datasource == "prometheus":
-            span = {"start": now - 1800, "end": now, "step": 30}
+            span: dict[str, str | float] = {"start": now - 1800, "end": now, "step": 30}
             answer = self._session.post(f"{url}/api/v1/query_range", data={"query": query.expr, **span}, timeout=90)
         elif query.datasource == "loki":
             # Loki answers an instant query for lines with an error.

@@ -16,12 +16,12 @@ from typing import Any, TypeVar
 from urllib.parse import quote
 
 import pytest
-from copies import Stack
-from leaks import LEAKS
 
 from bench.copies import ROOT
 from generator import engine
 from generator.render.dashboards import queries
+from tests.leaks import LEAKS
+from tests.stack.copies import Stack
 
 T = TypeVar("T")
 LGTM = Path(sys.executable).with_name("lgtm")
@@ -87,7 +87,7 @@ class Ask:
     def run(self, script: str, *arguments: str) -> str:
         """Run a service: Python code with the collector's address and the arguments."""
         address = f"http://127.0.0.1:{self.project.port('OTLP_HTTP_PORT')}"
-        path = os.pathsep.join(str(p) for p in (ROOT / "instrumentation", ROOT / "tests"))
+        path = os.pathsep.join(str(p) for p in (ROOT / "instrumentation", ROOT))
         done = subprocess.run(
             [sys.executable, "-c", script, address, *arguments],
             capture_output=True,
@@ -211,7 +211,7 @@ def test_no_secret_past_the_package(ask: Ask) -> None:
 WITH_THE_PACKAGE = """
 import logging, os, sys
 from urllib.parse import quote
-from leaks import LEAKS
+from tests.leaks import LEAKS
 from lgtm_instrumentation import annotate, process, setup, stage, tracer
 from opentelemetry.trace import Link, SpanContext
 
@@ -251,7 +251,7 @@ def test_no_secret_through_the_package(ask: Ask) -> None:
 
 def test_what_people_need_passes_unchanged(ask: Ask) -> None:
     service = f"harmless-{uuid.uuid4().hex[:8]}"
-    from leaks import HARMLESS
+    from tests.leaks import HARMLESS
 
     record = {
         "timeUnixNano": str(time.time_ns()),

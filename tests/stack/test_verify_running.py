@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 import requests
-from copies import LGTM, Watched, lgtm, until
 
 from generator import verify
 from generator.project import Project
+from tests.stack.copies import LGTM, Watched, lgtm, until
 
 Found = dict[str, Any]
 PROCESS = "user_authenticaton"

@@ -63,9 +63,9 @@ class Case:
         sidecar = self.path.with_name(self.path.name + ".expect")
         if sidecar.exists():
             for row in sidecar.read_text(encoding="utf-8").splitlines():
-                number, _, rest = row.partition(" ")
-                if number.isdecimal():
-                    yield from _read(self.path.name, int(number), rest)
+                where, _, rest = row.partition(" ")
+                if where.isdecimal():
+                    yield from _read(self.path.name, int(where), rest)
             return
         whole = self.path.is_dir() and not self.path.suffix
         for file in sorted(self.path.glob("*.yaml")) if whole else [self.path]:

@@ -28,7 +28,7 @@ SEED = 20261121
 ROOT = Path(__file__).resolve().parents[2]
 # A case that takes more than this many seconds of processor time is at fault; one that does not end within the second
 # many ends the program, with a traceback of where it was. (Tests share the machine, so that the clock alone says little.)
-TOO_LONG, HANGS = 5, 60
+TOO_LONG, HANGS = 15, 60
 # Dashboards take most of a render's time, so only every tenth file that is valid gets its own.
 DASHBOARDS_EVERY = 10
 

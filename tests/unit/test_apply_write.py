@@ -190,8 +190,8 @@ def test_a_reader_never_finds_the_directory_missing(root: Path) -> None:
     assert gaps == 0
 
 
-def without_exchange(_one: Path, _other: Path) -> bool:
-    """What `_swap` answers where the file system knows no exchange."""
+def without_exchange(one: Path, other: Path) -> bool:
+    """What `swap` answers where the file system knows no exchange."""
     return False
 
 

@@ -105,7 +105,7 @@ def ids(page: Mapping[str, Any]) -> list[int]:
 def test_there_are_the_shared_pages_and_those_of_each_service_and_process(pages: Mapping[str, Any], model: Model) -> None:
     expected = {names.OVERVIEW_UID, names.STACK_UID, names.INCIDENT_UID, names.DEPLOYMENTS_UID, names.ALERTS_UID}
     expected |= {names.PROBES_UID, names.SLA_UID, names.ERRORS_UID}
-    owned = {}
+    owned: dict[str, str] = {}
     for service in model.services:
         owned |= dict.fromkeys((names.service_uid(service.name), names.runbook_uid(service.name)), service.owner)
         owned |= {names.process_uid(service.name, process.id): process.owner for process in service.processes}

@@ -17,7 +17,6 @@ from typing import Any
 
 import httpx
 import pytest
-import skipping
 from click.testing import CliRunner
 from lgtm_instrumentation import runtime, setup
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader, NumberDataPoint
@@ -34,6 +33,7 @@ from demo.processes import TIMEOUTS
 from demo.traffic import Traffic, rate_at
 from generator.errors import LgtmError
 from generator.project import Project
+from tests import skipping
 
 OPENMETRICS = "application/openmetrics-text; version=1.0.0"
 

@@ -7,7 +7,6 @@ import json
 import re
 from pathlib import Path
 
-import faultfiles
 import pytest
 
 from generator import diagnostics, explain, model
@@ -15,6 +14,7 @@ from generator import source as source_module
 from generator.diagnostics import Diagnostic, Note, Span
 from generator.explain import CODES
 from generator.units import Duration
+from tests.unit import faultfiles
 
 ROOT = Path(__file__).parents[2]
 GENERATOR = ROOT / "generator"

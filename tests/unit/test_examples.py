@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from generator import model, render
-from generator.model import Model, ResolvedAlert, ResolvedService, ResolvedSlo
+from generator.model import Model, ResolvedAlert, ResolvedProbe, ResolvedService, ResolvedSlo
 from generator.render import alertmanager
 from generator.units import Duration
 
@@ -56,8 +56,9 @@ def escalated(found: Model, **labels: str) -> Mapping[str, tuple[str, ...]]:
 def test_an_example_renders(name: str) -> None:
     artifacts = {a.path: a.text for a in render.everything(load(name))}
     assert "alertmanager/generated/alertmanager.yml" in artifacts
+    readers: dict[str, Callable[[str], Any]] = {"json": json.loads, "md": str.strip}
     for path, text in artifacts.items():
-        read = {"json": json.loads, "md": str.strip}.get(path.rpartition(".")[2], yaml.safe_load)
+        read = readers.get(path.rpartition(".")[2], yaml.safe_load)
         assert read(text), path
     assert artifacts == {a.path: a.text for a in render.everything(load(name))}
 
@@ -76,7 +77,8 @@ def test_there_is_an_example_for_each_organisation() -> None:
 def test_whoever_is_paged_finds_a_runbook(name: str) -> None:
     found = load(name)
     for s in found.services:
-        for one in (*s.alerts, *s.probes, *s.slos):
+        watched: list[ResolvedAlert | ResolvedProbe | ResolvedSlo] = [*s.alerts, *s.probes, *s.slos]
+        for one in watched:
             pages = "critical" in one.burn if isinstance(one, ResolvedSlo) else one.severity == "critical"
             book = one.runbook or s.runbook
             assert not pages or (
@@ -108,7 +110,8 @@ def test_axcouncil_process(name: str, tier: str, sla: str | None, stages: tuple[
     assert "success" in process.slos
     assert ("within_sla" in process.slos) == (sla is not None)
     probe = next((p for p in found.probes if p.name == process.probe), None)
-    assert (probe.url.endswith(endpoint) if probe else None) == (True if endpoint else None)
+    assert (probe is None) == (endpoint is None)
+    assert probe is None or endpoint is None or probe.url.endswith(endpoint)
 
 
 def test_axcouncil_has_no_other_process() -> None:

@@ -12,10 +12,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-import fuzzing
 import pytest
 
 from generator import model
+from tests.unit import fuzzing
 
 PROGRAM = Path(__file__).with_name("fuzzing.py")
 ALL = 10_000

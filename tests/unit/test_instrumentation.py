@@ -34,7 +34,13 @@ from lgtm_instrumentation import (
 )
 from lgtm_instrumentation import telemetry as telemetry_module
 from opentelemetry.sdk._logs.export import InMemoryLogRecordExporter, SimpleLogRecordProcessor
-from opentelemetry.sdk.metrics.export import ExponentialHistogram, HistogramDataPoint, InMemoryMetricReader, NumberDataPoint
+from opentelemetry.sdk.metrics.export import (
+    ExponentialHistogram,
+    ExponentialHistogramDataPoint,
+    HistogramDataPoint,
+    InMemoryMetricReader,
+    NumberDataPoint,
+)
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
@@ -255,6 +261,7 @@ def test_metric_labels_and_exemplars(captured: Captured) -> None:
     (staged,) = metrics["process.stage.duration"].data.data_points
     assert isinstance(duration, HistogramDataPoint) and isinstance(staged, HistogramDataPoint)
     (fine,) = native["process.execution.duration"].data.data_points
+    assert isinstance(fine, ExponentialHistogramDataPoint)
     assert (fine.count, fine.attributes) == (1, duration.attributes) and fine.exemplars[0].trace_id == span.trace_id
     assert metrics["process.execution.duration"].unit == metrics["process.stage.duration"].unit == "s"
     # Neither company nor user: their number has no bound.

@@ -17,7 +17,6 @@ from wsgiref.util import setup_testing_defaults
 
 import httpx
 import pytest
-from leaks import LEAKS
 from lgtm_instrumentation import (
     Capture,
     Check,
@@ -53,6 +52,8 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
+
+from tests.leaks import LEAKS
 
 SPEC = """
 version: 1
@@ -413,6 +414,7 @@ class _Sink(HTTPServer):
 
     def __init__(self, status: int = 200) -> None:
         self.bodies: dict[str, list[bytes]] = {}
+        self.status = status
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -423,7 +425,7 @@ class _Sink(HTTPServer):
                 if self.headers.get("Content-Encoding") == "gzip":
                     body = gzip.decompress(body)
                 outer.bodies.setdefault(self.path, []).append(body)
-                self.send_response(status)
+                self.send_response(outer.status)
                 self.send_header("Content-Length", "0")
                 self.end_headers()
 
@@ -469,6 +471,7 @@ def test_no_secret_leaves_the_process(service: Callable[..., Service], monkeypat
             except RuntimeError:
                 log.exception("at %s", leak.url)
         shop.telemetry.flush()
+        shop.telemetry.shutdown()
     finally:
         sink.close()
     spans, logs, metrics = ExportTraceServiceRequest(), ExportLogsServiceRequest(), ExportMetricsServiceRequest()
@@ -524,5 +527,6 @@ def test_a_full_queue_counts_what_it_drops(service: Callable[..., Service], monk
         assert shop.points("telemetry.dropped")[("traces",)] == delivery.dropped["spans"]
         assert shop.points("telemetry.queued")[("traces",)] <= 50
     finally:
-        shop.telemetry.shutdown(timeout=1)
+        sink.status = 200  # so that its threads end, whose use of `random` would disturb the tests after this one
+        shop.telemetry.shutdown(timeout=20)
         sink.close()

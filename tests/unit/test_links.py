@@ -184,7 +184,8 @@ def of_page(page: Mapping[str, Any], pages: Mapping[str, Any]) -> tuple[int, lis
 
 
 def test_every_link_of_every_dashboard(one: Rendered) -> None:
-    total, found = 0, []
+    total = 0
+    found: list[str] = []
     for page in one.pages.values():
         count, wrong = of_page(page, one.pages)
         total, found = total + count, found + wrong

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from generator import history, model, plan, render
+from generator import history, model, plan, render, source
 from generator.cli import cli
 from generator.errors import LgtmError
 from generator.model import Model, ResolvedPanel, ResolvedProcess, ResolvedSla
@@ -70,8 +70,7 @@ routing:
 
 @functools.cache
 def resolved(text: str = SPEC) -> Model:
-    source = Path("slos.yaml")
-    result = model.resolve(model.source_module.read_text(text, str(source)))
+    result = model.resolve(source.read_text(text, "slos.yaml"))
     assert result.model is not None, result.errors
     return result.model
 
@@ -295,7 +294,8 @@ def test_every_field_of_the_model_that_changes_is_told(part: str, name: str) -> 
     changed = dataclasses.replace(PARTS[part](old), **{name: value})
     if part != "services":
         _, *rest = getattr(old.services[0], part)
-        changed = dataclasses.replace(old.services[0], **{part: (changed, *rest)})
+        parts: dict[str, Any] = {part: (changed, *rest)}
+        changed = dataclasses.replace(old.services[0], **parts)
     new = dataclasses.replace(old, services=(changed, *old.services[1:]))
     assert old != new
     kind = {"services": "service", "slos": "SLO", "probes": "probe", "alerts": "alert"}[part]

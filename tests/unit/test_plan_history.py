@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 from click.testing import CliRunner, Result
 
@@ -346,9 +347,9 @@ def test_it_asks_only_on_a_terminal_and_when_less_is_watched(monkeypatch: pytest
         asked.append(question)
         return False
 
-    monkeypatch.setattr(command.click, "confirm", confirm)
+    monkeypatch.setattr(click, "confirm", confirm)
     assert command.agreed(less, None)  # no terminal here: scripts go on
-    with pytest.raises(command.click.UsageError):
+    with pytest.raises(click.UsageError):
         command.agreed(more, True)
     monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
     monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)

@@ -80,7 +80,8 @@ routing:
 def configuration(kind: str, written: str) -> dict[str, Any]:
     found = load(kind, written)
     assert found.model is not None, [(d.code, d.message) for d in found.diagnostics]
-    (one,) = [r for r in alertmanager.configuration(found.model)["receivers"] if r["name"] == "one"]
+    every: list[dict[str, Any]] = alertmanager.configuration(found.model)["receivers"]
+    (one,) = [r for r in every if r["name"] == "one"]
     return one
 
 

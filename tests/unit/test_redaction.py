@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 
 import pytest
-from leaks import HARMLESS, LEAKS, Leak
 from lgtm_instrumentation.redaction import MASK, NOTHING, Redactor
+
+from tests.leaks import HARMLESS, LEAKS, Leak
 
 REDACT = Redactor()
 

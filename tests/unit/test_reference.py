@@ -8,13 +8,13 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any
 
-import faultfiles
 import jsonschema
 import pytest
 from pydantic import TypeAdapter
 
 from generator import explain, names, receivers, reference, schema, sli, source, spec
 from generator.base import Base
+from tests.unit import faultfiles
 
 ROOT = Path(__file__).parents[2]
 STALE = f"run: lgtm reference --output {reference.PATH}; lgtm schema --output {schema.PATH}"

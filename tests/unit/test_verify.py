@@ -15,12 +15,13 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from generator import model, render, source, verify
+from generator import model, render, source, verify, words
 from generator.cli import cli
 from generator.commands import verify as command
+from generator.console import State
 from generator.project import DEFAULTS, Project
 from generator.units import Duration
-from generator.verify import alerting, drift, machine, metrics, reach, rules, telemetry, words
+from generator.verify import alerting, drift, machine, metrics, reach, rules, telemetry
 from generator.verify.check import LEVELS, Check
 
 ROOT = Path(__file__).parents[2]
@@ -481,7 +482,7 @@ def test_what_does_not_go_together_is_a_usage_error(nowhere: Project, words: lis
 
 def test_a_spec_with_faults_is_a_failed_check_of_the_watch(nowhere: Project) -> None:
     (nowhere.root / "slos.yaml").write_text(SPEC.replace("objective: 95%", "objective: 195%"), encoding="utf-8")
-    checks, _, _ = command._turn(command.State(nowhere.root, ()), (), False, False)
+    checks, _, _ = command._turn(State(nowhere.root, ()), (), False, False)
     assert [(c.kind, c.level) for c in checks] == [("files", "fail"), *((kind, "skipped") for kind in verify.KINDS)]
     assert "lgtm validate" in checks[0].cure
 

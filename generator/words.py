@@ -1,4 +1,4 @@
-"""Times and numbers: as servers write them, and as people read them."""
+"""Times and numbers: as servers write them, and as people read them. It imports little: every command starts with it."""
 
 from __future__ import annotations
 
@@ -6,30 +6,20 @@ import re
 from collections.abc import Sized
 from datetime import datetime
 
-from generator.units import Duration
 
-
-def duration(seconds: float) -> str:
-    """A length of time for people."""
-    if seconds < 1:
-        return f"{seconds * 1000:.0f} ms" if seconds >= 0.01 or seconds == 0 else f"{seconds * 1000:.1f} ms"
+def lasting(seconds: float) -> str:
+    """A length of time for people, to two figures or so: `12 min`. An exact one, as a file has it, is a Duration."""
+    if 0 < seconds < 1:
+        return f"{seconds * 1000:.0f} ms" if seconds >= 0.01 else f"{seconds * 1000:.1f} ms"
     for size, unit in ((86_400, "days"), (3600, "h"), (60, "min")):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.0f} {unit}"
+        if (number := seconds / size) >= 2:
+            return f"{number:.1f}".removesuffix(".0") + f" {unit}" if size > 60 and number < 10 else f"{number:.0f} {unit}"
     return f"{seconds:.3g} s"
 
 
 def plural(things: Sized, word: str) -> str:
     """So many things, in words."""
     return f"{len(things)} {word}{'' if len(things) == 1 else 's'}"
-
-
-def length(text: str) -> Duration | None:
-    """A length of time, None for what is none."""
-    try:
-        return Duration.of(text)
-    except ValueError:
-        return None
 
 
 def moment(text: str) -> float:
