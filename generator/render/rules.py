@@ -483,7 +483,13 @@ def _probe_alert(model: Model, service: ResolvedService, probe: ResolvedProbe) -
     expr = f"max by (service, probe) (max_over_time(probe_success{selector}[{reach}])) == 0"
     if probe.slower_than is not None:
         limit = plain(probe.slower_than.seconds)
-        expr += f"\nor\nmin by (service, probe) (min_over_time(probe_duration_seconds{selector}[{reach}])) > {limit}\n"
+        expr += f"\nor\nmin by (service, probe) (min_over_time(probe_duration_seconds{selector}[{reach}])) > {limit}"
+    if probe.failures > 1:
+        # After a start there are fewer results: one failure is not yet so many in a row. Half an interval more, because a
+        # scrape that comes late is not to end the alert.
+        longer = Duration(reach.seconds + probe.interval.seconds / 2)
+        asked = f"max by (service, probe) (count_over_time(probe_success{selector}[{longer}])) >= {probe.failures}"
+        expr = f"(\n{expr}\n)\nand\n{asked}"
     runbook = probe.runbook or service.runbook
     slow = f" or took longer than {probe.slower_than}" if probe.slower_than else ""
     times = f"{probe.failures} times in a row" if probe.failures > 1 else "once"

@@ -246,6 +246,19 @@ def test_probe_threshold_and_watchdog(promtool: Promtool) -> None:
     )
 
 
+@pytest.mark.parametrize("first", [0, 40])
+def test_the_first_result_after_a_start_is_not_yet_two_in_a_row(promtool: Promtool, first: int) -> None:
+    """Of the whole stack, with nothing recorded before, and of Prometheus alone, after ten minutes of nothing."""
+    spec = FULL.replace("interval: 15s", "interval: 60s")
+    (service, _) = load(spec).services
+    before: list[float | str | None] = [1.0] * 10 if first else []
+    results = [[value, None, None, None] for value in (0.0, 0.0, 0.0)]
+    inputs = probe([*before, *[None] * (first - len(before)), *(value for four in results for value in four)])
+    found = promtool.evaluate(rules.service_groups(load(spec), service), inputs, 900)
+    began = first * 15
+    assert found.firing("ProbeFailing", probe="live")[0] == began + 60  # with the second
+
+
 def test_an_answer_that_is_too_slow_is_a_failed_probe(promtool: Promtool) -> None:
     for seconds, fires in ((1.9, False), (2.1, True)):
         (service, _) = load(FULL).services

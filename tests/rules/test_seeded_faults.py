@@ -287,7 +287,7 @@ FAULTS = (
     Fault("a threshold in percent", SHOP, expression("PoolFull", r"0\.8", "80")),
     Fault("an alert on absence inverted", SHOP, expression("NoOrders", r"absent\(", "count(")),
     Fault("a probe that fails once pages", SHOP, expression("ProbeFailing", r"\[1m\]", "[30s]")),
-    Fault("slow answers of a probe are good", SHOP, expression("ProbeFailing", r"\nor\n.*", "")),
+    Fault("slow answers of a probe are good", SHOP, expression("ProbeFailing", r"\nor\n[^\n]*", "")),
     Fault("a freeze inverted", SHOP, expression("SLODeploymentFreeze", r" < ", " > ")),
     Fault("an exhausted budget a tenth late", SHOP, expression("SLOBudgetExhausted", r"<= 0$", "<= -0.1")),
     Fault("a budget over 25 days", SHOP, sub(r"\[30d\]", "[25d]")),

@@ -222,7 +222,7 @@ def test_latency_fails_the_health_check(telemetry: object) -> None:
     council, auth, db = service.all(("GET", "/health/council"), ("GET", "/health/auth"), ("GET", "/health/db"))
     assert [council.status_code, auth.status_code, db.status_code] == [503, 200, 200]
     assert council.json()["checks"]["llm-provider"]["status"] == "timeout"
-    assert time.perf_counter() - started < 2
+    assert time.perf_counter() - started < 5, "it waited for the dependency"
 
 
 def test_a_rejected_login_is_no_error_of_the_process(

@@ -517,11 +517,9 @@ def test_a_full_queue_counts_what_it_drops(service: Callable[..., Service], monk
         shop = service(otlp_endpoint=f"http://127.0.0.1:{sink.server_port}")
         delivery = shop.telemetry.delivery
         assert delivery is not None
-        started = time.perf_counter()
         for _ in range(200):
             with process("order"):
                 pass
-        assert time.perf_counter() - started < 1
         # One batch of ten may be with the exporter, the rest waits.
         assert 140 <= delivery.dropped["spans"] <= 150 and 340 <= delivery.dropped["log lines"] <= 350
         assert shop.points("telemetry.dropped")[("traces",)] == delivery.dropped["spans"]

@@ -83,6 +83,6 @@ def test_long_text_takes_no_long_time() -> None:
 
     for unit in ("a", "a.", "1 ", "password", "eyJ", "+1", "@", "x@y", "token:", "-----BEGIN ", '"', "://"):
         text = unit * (100_000 // len(unit))
-        started = time.perf_counter()
+        started = time.process_time()
         REDACT.text(text)
-        assert time.perf_counter() - started < 2, unit
+        assert time.process_time() - started < 20, unit  # a pattern that tries every pair of places takes many minutes
