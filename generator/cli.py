@@ -504,15 +504,24 @@ def _record_deployment(status: str, about: str) -> click.Command:
     @click.option("--service", required=True, help="The service that is deployed.")
     @click.option("--version", required=True, help="The version that it gets.")
     @click.option("--commit", default="", help="The commit that it is built from.")
-    @click.option("--environment", default="production", show_default=True, help="Where to.")
+    @click.option(
+        "--environment", help="Where to. The environment label of the spec's defaults when left out, else production."
+    )
     @click.option("--url", help="The page of the build or release.")
     @click.option("--to", "endpoint", envvar="OTEL_EXPORTER_OTLP_ENDPOINT", help="The collector, when not this project's.")
     @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
     @click.pass_obj
-    def command(state: State, /, as_json: bool, **given: Any) -> None:
-        from generator import deploy
+    def command(state: State, /, as_json: bool, service: str, environment: str | None, **given: Any) -> None:
+        from generator import deploy, model
 
-        deployment = deploy.record(state.project, status, **given)
+        # A spec with errors, or none at all, is no reason to record nothing.
+        files, shown = state.spec_files()
+        spec = model.load(files, shown, variables=state.variables).model
+        if spec is not None and service not in (names := [known.name for known in spec.services]):
+            hint = diagnostics.did_you_mean(service, names, "services")
+            click.echo(f"warning: {service} is no service of {shown[0]}: no page will show it. {hint.capitalize()}", err=True)
+        where = environment or (spec.labels.get("environment") if spec is not None else None) or "production"
+        deployment = deploy.record(state.project, status, service=service, environment=where, **given)
         click.echo(json.dumps(deployment.as_json()) if as_json else deployment.sentence())
 
     return click.command(help=about)(command)

@@ -83,7 +83,7 @@ def record(
     service: str,
     version: str,
     commit: str = "",
-    environment: str = "production",
+    environment: str,
     url: str | None = None,
     endpoint: str | None = None,
     now: float | None = None,

@@ -185,7 +185,7 @@ def test_every_panel_answers_well_and_broken(watched: Watched, capsys: pytest.Ca
     told("well", well)
     assert not missing(WELL, well)
 
-    release = ("--service", "council-api", "--version", "9.9.9", "--environment", "demo")
+    release = ("--service", "council-api", "--version", "9.9.9")
     lgtm(watched.project, "deploy", "start", *release)
     deployed = time.time()
     lgtm(watched.project, "demo", "break", "--errors", "50%", "--latency", "500ms", "--dependency", "database")

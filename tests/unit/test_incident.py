@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -414,25 +415,49 @@ class _Otlp(BaseHTTPRequestHandler):
         pass
 
 
-def test_without_prometheus_this_machine_remembers_the_start(nobody: Path) -> None:
+@pytest.fixture
+def collector() -> Iterator[ThreadingHTTPServer]:
     server = ThreadingHTTPServer(("127.0.0.1", 0), _Otlp)
     server.bodies = []  # type: ignore[attr-defined]
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
-    to = ("--service", "shop", "--version", "2", "--to", f"http://127.0.0.1:{server.server_port}/")
-    try:
-        assert _lgtm(nobody, "deploy", "start", *to, "--commit", "c0ffee")[0] == 0
-        code, said = _lgtm(nobody, "deploy", "finish", *to, "--json")
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    yield server
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_a_deployment_is_to_where_the_spec_says_and_of_a_service_that_it_has(
+    nobody: Path, collector: ThreadingHTTPServer
+) -> None:
+    to = ("--version", "2", "--to", f"http://127.0.0.1:{collector.server_port}/", "--json")
+
+    def recorded(*words: str) -> tuple[str, str]:
+        done = CliRunner().invoke(cli, ["-C", str(nobody), "deploy", "start", *to, *words])
+        assert done.exit_code == 0
+        return json.loads(done.stdout)["environment"], done.stderr
+
+    assert recorded("--service", "shop") == ("production", "")
+    (nobody / "slos.yaml").write_text(
+        "version: 1\ndefaults: {labels: {environment: staging}}\n"
+        "services: {shop: {slos: {up: {objective: 99%, sli: {boolean: up}}}}}\n"
+    )
+    assert recorded("--service", "shop") == ("staging", "")
+    assert recorded("--service", "shop", "--environment", "edge") == ("edge", "")
+    where, warned = recorded("--service", "shpo")
+    assert where == "staging" and "shpo is no service of" in warned and "Did you mean 'shop'?" in warned
+
+
+def test_without_prometheus_this_machine_remembers_the_start(nobody: Path, collector: ThreadingHTTPServer) -> None:
+    to = ("--service", "shop", "--version", "2", "--to", f"http://127.0.0.1:{collector.server_port}/")
+    assert _lgtm(nobody, "deploy", "start", *to, "--commit", "c0ffee")[0] == 0
+    code, said = _lgtm(nobody, "deploy", "finish", *to, "--json")
     done = json.loads(said)
     assert (code, done["status"], done["commit"]) == (0, "succeeded", "c0ffee") and 0 <= done["duration"] < 60
-    paths = [path for path, _ in server.bodies]  # type: ignore[attr-defined]
+    paths = [path for path, _ in collector.bodies]  # type: ignore[attr-defined]
     assert paths == ["/v1/logs", "/v1/metrics"] * 2
-    (line,) = server.bodies[-2][1]["resourceLogs"][0]["scopeLogs"][0]["logRecords"]  # type: ignore[attr-defined]
+    (line,) = collector.bodies[-2][1]["resourceLogs"][0]["scopeLogs"][0]["logRecords"]  # type: ignore[attr-defined]
     # By this the page of deployments finds it without reading all other lines.
     assert (line["severityText"], line["severityNumber"]) == ("NOTICE", 10)
-    metrics = server.bodies[-1][1]["resourceMetrics"][0]["scopeMetrics"][0]["metrics"]  # type: ignore[attr-defined]
+    metrics = collector.bodies[-1][1]["resourceMetrics"][0]["scopeMetrics"][0]["metrics"]  # type: ignore[attr-defined]
     assert [m["name"] for m in metrics] == ["deployment.timestamp", "deployment.duration"]

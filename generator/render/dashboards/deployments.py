@@ -11,6 +11,7 @@ from generator.render.dashboards import ask
 from generator.render.dashboards.style import (
     BAD,
     BLUE,
+    CLOCK,
     GOOD,
     NEUTRAL,
     WATCH,
@@ -24,7 +25,7 @@ from generator.render.dashboards.style import (
     environment,
     grid,
     link,
-    log_lines,
+    rows,
 )
 
 STATUSES = {"started": ("Started", BLUE), "succeeded": ("Succeeded", GOOD), "failed": ("Failed", BAD)}
@@ -95,8 +96,15 @@ def _list() -> AnyPanel:
 
 
 def _lines() -> AnyPanel:
-    return log_lines(
+    return rows(
         "What was recorded, newest first",
-        "Open a line for its commit and its address.",
-        Ask(ask.deployment_marks(), source="loki"),
+        "What each step of a deployment said, with the address that it gave: of a pipeline or a change.",
+        Ask(ask.deployment_marks(), source="loki", limit=300),
+        [
+            Column("Time", "When", 130, CLOCK),
+            Column("Line", "What"),
+            Column("deployment_url", "Address", 130, empty="none"),
+        ],
+        empty="None was recorded in this range: lgtm deploy start, finish and fail record them.",
+        sort=[("When", True)],
     )

@@ -27,6 +27,7 @@ from generator.render.dashboards.style import (
     Tile,
     dashboard,
     environment,
+    fine,
     graph,
     grid,
     link,
@@ -38,7 +39,7 @@ from generator.render.dashboards.style import (
 
 TITLE = "Error tracking"
 CHOSEN = ask.Like("$service")
-_EMPTY = "No errors are logged in this range, for what is chosen above."
+_EMPTY = fine("No error was logged in this range, by what is chosen above.")
 _HERE = f"/d/{names.ERRORS_UID}?{KEEP_ENVIRONMENT}&var-service=${{service}}"
 TO_ERROR = f"{_HERE}&var-kind=${{__data.fields.Error}}&var-place=${{__data.fields.Where}}&{KEEP_TIME}"
 TO_TRACE = f"/d/{names.INCIDENT_UID}?{KEEP_ENVIRONMENT}&var-trace=${{__data.fields.Trace}}&{KEEP_TIME}"
@@ -141,21 +142,27 @@ def _trend() -> Any:
         values=False,
         stacked=True,
         bars=True,
+        trouble=True,
     ).max_data_points(180)
 
 
 def _lines() -> Any:
+    # Each line costs more to send than to find.
+    return lines("Lines and their traces", Ask(ask.error_lines(CHOSEN, boxes=True), source="loki", limit=300), empty=_EMPTY)
+
+
+def lines(title: str, ask_: Ask, *, empty: str) -> Any:
+    """Lines at level error or above, each with its trace."""
     return rows(
-        "Lines and their traces",
-        "The column Trace opens the request that wrote it, with its spans and all of its lines.",
-        # Each line costs more to send than to find.
-        Ask(ask.error_lines(CHOSEN, boxes=True), source="loki", limit=300),
+        title,
+        "The column Trace opens the request that wrote it, with its spans and all of its lines and their fields.",
+        ask_,
         [
             Column("Time", "When", 130, CLOCK),
             Column("Line", "Line"),
             Column("trace_id", "Trace", 100, link=("Its spans and log lines", TO_TRACE), empty="none"),
         ],
-        empty=_EMPTY,
+        empty=empty,
         sort=[("When", True)],
     )
 
@@ -184,6 +191,6 @@ def top(telemetry: str) -> Any:
             Column("Value #A", "Times", 80, decimals=0, limits=(Step(None, BLUE),)),
             Column("service_name"),
         ],
-        empty=f"No errors of {telemetry} are logged in this range.",
+        empty=fine(f"{telemetry} logged no error in this range."),
         sort=[("Times", True)],
     )

@@ -26,6 +26,7 @@ from generator.render.dashboards.style import (
     Step,
     Tile,
     dashboard,
+    fine,
     graph,
     grid,
     link,
@@ -36,7 +37,7 @@ STATES = {
     str(ask.BOTH): ("Exhausted, burning", BAD),
     str(ask.BURNING): ("Burning", BAD),
     str(ask.EXHAUSTED): ("Exhausted", WATCH),
-    str(ask.SILENT): ("No data", NEUTRAL),
+    str(ask.SILENT): ("Not measured", NEUTRAL),
     str(ask.HEALTHY): ("Healthy", GOOD),
 }
 # The first step colours what has no value at all.
@@ -181,7 +182,7 @@ def slo_table(model: Model, service: str = "", slos: Collection[str] = ()) -> An
     ]
     return grid(
         "Service level objectives, worst first" if not service else "Objectives, worst first",
-        "Exhausted: the promise is broken for this window. Burning: its alert fires. No data: nothing is measured. "
+        "Exhausted: the promise is broken for this window. Burning: its alert fires. Not measured: it has no events. "
         "Budget left is what may still fail; a burn rate of 1× spends it exactly over the window; “gone in” is when it is "
         "spent at the rate of the last hour. Open a row for what to do.",
         asks,
@@ -217,7 +218,7 @@ def firing_alerts(model: Model, service: str = "", *, narrow: bool = False, brie
         "Follow the alert's name to its runbook: what it means, what to check, what mends it.",
         [Ask(ask.firing(model, **labels), instant=True)],
         columns,
-        empty="No alert is firing.",
+        empty=fine("No alert is firing."),
         sort=[("Severity", False), ("Since", False)],
     )
 

@@ -11,7 +11,7 @@ from grafana_foundation_sdk.models import dashboard as m
 
 from generator import names
 from generator.model import Model, ResolvedProcess, ResolvedService, ResolvedSlo
-from generator.render.dashboards import ask, overview
+from generator.render.dashboards import ask, errors, overview
 from generator.render.dashboards.style import (
     BAD,
     BLUE,
@@ -30,11 +30,11 @@ from generator.render.dashboards.style import (
     Tile,
     dashboard,
     environment,
+    fine,
     graph,
     grid,
     line,
     link,
-    log_lines,
     rows,
     tile_number,
 )
@@ -226,15 +226,16 @@ def _stages(process: ResolvedProcess, runs: ask.Runs) -> list[Tile]:
 
 
 def _who(process: ResolvedProcess, runs: ask.Runs) -> list[Tile]:
-    errors = graph(
+    types = graph(
         "Errors by type",
         "One type is one fault. Which of them began when the trouble began? Its lines are below.",
         [Ask(runs.errors_by_type(), "{{error_type}}", source="loki")],
-        empty="No execution failed in this range.",
+        empty=fine("No execution failed in this range."),
         decimals=0,
         values=False,
         stacked=True,
         bars=True,
+        trouble=True,
     )
     companies = rows(
         "Companies whose executions failed",
@@ -251,10 +252,10 @@ def _who(process: ResolvedProcess, runs: ask.Runs) -> list[Tile]:
             ),
             Column("Value #A", "Failed", 100, decimals=0),
         ],
-        empty="Nobody: no execution with a company failed in this range.",
+        empty=fine("Nobody: no execution with a company failed in this range."),
         sort=[("Failed", True)],
     )
-    return [Tile("types", errors, 14, 8), Tile("companies", companies, 10, 8)]
+    return [Tile("types", types, 14, 8), Tile("companies", companies, 10, 8)]
 
 
 def executions(
@@ -331,7 +332,7 @@ def ended(
 
 def _evidence(process: ResolvedProcess, runs: ask.Runs) -> list[Tile]:
     slow = process.sla or SLOW
-    title, empty = "Executions that failed", "No execution failed in this range."
+    title, empty = "Executions that failed", fine("No execution failed in this range.")
     about = "The column Trace opens one with its spans and its log lines: the red span is the place."
     if runs.spans:
         failed = executions(title, about, runs.failed(), empty=empty)
@@ -345,19 +346,19 @@ def _evidence(process: ResolvedProcess, runs: ask.Runs) -> list[Tile]:
                 f"Executions that took longer than {slow}",
                 "Any of them, not the newest. In a trace, the longest span without children is where the time went.",
                 runs.slower(slow),
-                empty=f"None took longer than {slow} in this range.",
+                empty=fine(f"No execution took longer than {slow} in this range."),
             ),
             10,
             9,
         ),
         Tile(
             "lines",
-            log_lines(
+            errors.lines(
                 "Error logs of executions, newest first",
-                "Open a line for its fields; “Open the trace” leads to the request that wrote it.",
-                Ask(runs.error_lines(), source="loki"),
+                Ask(runs.error_lines(), source="loki", limit=300),
+                empty=fine("No execution logged an error in this range."),
             ),
             24,
-            9,
+            10,
         ),
     ]

@@ -31,13 +31,13 @@ from generator.render.dashboards.style import (
     Tile,
     dashboard,
     environment,
+    fine,
     graph,
     grid,
     heat,
     history,
     line,
     link,
-    log_lines,
     traces,
     who_calls_whom,
 )
@@ -169,10 +169,11 @@ def _endpoints(telemetry: str) -> Section:
         "Requests that fail, by endpoint",
         "Which began first? The others may only follow it.",
         [Ask(ask.endpoint_rate(telemetry, failed=True), "{{span_name}}")],
-        empty=f"No request to {telemetry} failed in this range.",
+        empty=fine(f"No request to {telemetry} failed in this range."),
         unit="suffix:/s",
         stacked=True,
         values=False,
+        trouble=True,
     )
     tiles = [
         Tile("table", table, 12, 8),
@@ -410,7 +411,7 @@ def _error_rate(telemetry: str) -> Any:
         "Error logs over time",
         "When errors began, and whether they go on. Narrow the range to where they begin and read the first of them below.",
         [Ask(ask.error_log_rate(telemetry), "Error lines", source="loki")],
-        empty=f"No error logs of {telemetry} in this range.",
+        empty=fine(f"{telemetry} logged no error in this range."),
         decimals=0,
         values=False,
     )
@@ -424,13 +425,13 @@ def _evidence(service: ResolvedService, telemetry: str) -> Section:
     tiles = [
         Tile(
             "error-logs",
-            log_lines(
+            errors.lines(
                 "Error logs, newest first",
-                "Open a line for its fields; “Open the trace” leads to the request that wrote it.",
-                Ask(ask.error_logs(telemetry), source="loki"),
+                Ask(ask.error_logs(telemetry), source="loki", limit=300),
+                empty=fine(f"{telemetry} logged no error in this range."),
             ),
             24,
-            9,
+            10,
         ),
         Tile(
             "failed-traces",
@@ -438,7 +439,7 @@ def _evidence(service: ResolvedService, telemetry: str) -> Section:
                 "Failed traces, any of the range",
                 "Requests in which a span of this service failed. Open one: the red span is the place.",
                 Ask(ask.failed_traces(telemetry), source="tempo"),
-                empty=f"No failed traces of {telemetry} in this range.",
+                empty=fine(f"No trace of {telemetry} failed in this range."),
             ),
             12,
             9,
@@ -449,7 +450,7 @@ def _evidence(service: ResolvedService, telemetry: str) -> Section:
                 f"Traces slower than {slow}, any of the range",
                 "Open one: the longest span without children is where the time goes.",
                 Ask(ask.slow_traces(telemetry, slow), source="tempo"),
-                empty=f"No trace of {telemetry} took longer than {slow} in this range.",
+                empty=fine(f"No trace of {telemetry} took longer than {slow} in this range."),
             ),
             12,
             9,

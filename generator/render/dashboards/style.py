@@ -45,6 +45,8 @@ BLUE, PURPLE = "blue", "purple"
 # A row's day and time, short.
 CLOCK = "time:MM-DD HH:mm:ss"
 SEVERITY_COLOURS = {"critical": BAD, "warning": WATCH, "info": BLUE}
+# Of bad things, each of a kind that only a query knows, such as types of errors: none looks as if all were well.
+TROUBLE = (BAD, WATCH, PURPLE, "yellow", "super-light-red", "#a0643c", NEUTRAL, "dark-red")
 
 PROMETHEUS = m.DataSourceRef(type_val="prometheus", uid="prometheus")
 LOKI = m.DataSourceRef(type_val="loki", uid="loki")
@@ -208,6 +210,11 @@ def _explained(panel: P) -> P:
 _PART = "part"
 
 
+def fine(nothing: str) -> str:
+    """Why a panel is empty where that is good news: Grafana says the same of a server that did not answer, with a red mark."""
+    return f"{nothing} That is good, unless the title has a red mark: then the server did not answer."
+
+
 def graph(
     title: str,
     description: str,
@@ -224,10 +231,11 @@ def graph(
     values: bool = True,
     stacked: bool = False,
     bars: bool = False,
+    trouble: bool = False,
 ) -> timeseries.Panel:
     """Lines over time. ``limits`` are drawn as dashed lines, ``values`` puts the last value beside each name.
 
-    ``stacked`` puts series on top of each other, ``bars`` draws each step on its own.
+    ``stacked`` puts series on top of each other, ``bars`` draws each step on its own. ``trouble``: every series is a bad thing.
     """
     panel = with_queries(_base(timeseries.Panel(), title, description, empty), asks)
     panel.unit(unit).line_width(2).fill_opacity(fill).show_points(cm.VisibilityMode.NEVER)
@@ -249,7 +257,25 @@ def graph(
     if limits:
         panel.thresholds(steps(*limits))
         panel.thresholds_style(c.GraphThresholdsStyleConfig().mode(cm.GraphThresholdsStyleMode.DASHED))
+    if trouble:
+        _troubled(panel)
     return panel
+
+
+def _troubled(panel: timeseries.Panel) -> None:
+    """Colours that follow from the series' names: each has its own on every page and at every time, as far as there are enough.
+
+    Grafana's palettes begin with green, and those without it are shades of one colour, of which two beside each other look the
+    same. A regular expression can count: here every second letter and digit. Names that agree in that are shades.
+    """
+    panel.color_scheme(d.FieldColor().mode(m.FieldColorModeId.SHADES).fixed_color(TROUBLE[0]))
+    for number, colour in enumerate(TROUBLE[1:], start=1):
+        one, all_ = f"{_COUNTED}{_REST}*", len(TROUBLE)
+        shade = m.DynamicConfigValue(id_val="color", value={"mode": "shades", "fixedColor": colour})
+        panel.override_by_regexp(f"{_REST}*(?:(?:{one}){{{all_}}})*(?:{one}){{{number}}}", [shade])
+
+
+_COUNTED, _REST = "[aAcCeEgGiIkKmMoOqQsSuUwWyY02468]", "[^aAcCeEgGiIkKmMoOqQsSuUwWyY02468]"
 
 
 def line(panel: timeseries.Panel, name: str, colour: str, *, dashed: bool = False, regex: bool = False) -> None:
@@ -441,7 +467,7 @@ def rows(
 
 def one_trace(title: str, description: str, ask: Ask) -> AnyPanel:
     """The spans of one trace under each other, as long as they took."""
-    # The SDK has no builder for it.
+    # The SDK has no builder for it. Grafana's panel of it has no field config, and so no word of ours where it is empty.
     return with_queries(d.Panel().type("traces").title(title).description(description), [ask])
 
 
@@ -458,7 +484,8 @@ def prose(html: str, *, title: str = "", description: str = "") -> text.Panel:
 def log_lines(title: str, description: str, ask: Ask) -> logs.Panel:
     """Log lines, newest first; a line's details have the link to its trace.
 
-    Grafana's logs panel cannot say why it is empty: put a graph of the same lines above it.
+    Grafana's panel of logs has no field config, and so no word of ours where it is empty: put one beside it that is empty when
+    it is. Use ``rows`` where the fields of a line need not be looked through.
     """
     panel = with_queries(_base(logs.Panel(), title, description), [ask])
     return panel.show_time(True).wrap_log_message(True).enable_log_details(True).sort_order(cm.LogsSortOrder.DESCENDING)
