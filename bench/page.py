@@ -175,8 +175,8 @@ def _dashboards(found: dict[str, Any]) -> str:
         "sends, with ten bad minutes at the end). Seconds are those of the page's queries one after the other, the fastest of\n"
         "three each: Prometheus's own, and Loki's and Tempo's answers from the outside. Processor seconds are those of the\n"
         "servers meanwhile, on average, with what else they did. Asked for: less than one second for each page. A row that\n"
-        "is closed asks nothing until somebody opens it, and stands apart. The page of the stack itself finds nothing here: the\n"
-        "servers' own metrics are no part of the data.\n\n" + dashboards.table(dashboards.costs_of(found))
+        "is closed asks nothing until somebody opens it, and stands apart. The page of the stack itself finds nothing here:\n"
+        "the servers' own metrics are no part of the data.\n\n" + dashboards.table(dashboards.costs_of(found))
     )
 
 
