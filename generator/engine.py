@@ -139,26 +139,31 @@ def _install_docker(report: Report) -> None:
 
 def _start_docker(report: Report) -> None:
     report("starting Docker")
-    attempts: list[list[str]] = []
-    if Path("/run/systemd/system").is_dir():
-        attempts.append(["systemctl", "start", "docker"])
-    elif Path("/etc/init.d/docker").exists() and shutil.which("service"):
-        attempts.append(["service", "docker", "start"])
-    for words in attempts:
-        with contextlib.suppress(OSError, subprocess.TimeoutExpired):
-            subprocess.run(words, capture_output=True, timeout=60, check=False)
-        if _answers(20):
-            return
+    if _started_as_service():
+        return
     # No service manager, as in a container or a minimal machine: run the daemon itself, apart from this terminal.
     said = _run_daemon()
     if said is not None and (aside := set_networks_aside(said, _data_root())):
         report(f"Docker had ended in the middle of making a network and could not read its list of them: it is kept as {aside}")
         report("starting Docker with a new list; networks that Compose made are made again when they are next needed")
-        said = _run_daemon()
+        said = None if _started_as_service() else _run_daemon()
         if said is None:
             _delete_lost_bridges()
     if said is not None:
         raise DockerUnavailableError(f"Docker did not start: {reason(said)}", f"Its whole log is in {DAEMON_LOG}.")
+
+
+def _started_as_service() -> bool:
+    words: list[list[str]] = []
+    if Path("/run/systemd/system").is_dir():
+        # After a few failed starts systemd refuses the next one until it is told to forget them.
+        words = [["systemctl", "reset-failed", "docker"], ["systemctl", "start", "docker"]]
+    elif Path("/etc/init.d/docker").exists() and shutil.which("service"):
+        words = [["service", "docker", "start"]]
+    for each in words:
+        with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+            subprocess.run(each, capture_output=True, timeout=60, check=False)
+    return bool(words) and _answers(20)
 
 
 def _run_daemon() -> str | None:
