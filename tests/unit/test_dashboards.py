@@ -20,7 +20,8 @@ from generator.render import dashboards, runbooks
 from generator.render.dashboards import ask
 from generator.units import Duration
 
-GREENSTACK = Path(__file__).parents[2] / "examples" / "greenstack.yaml"
+ROOT = Path(__file__).parents[2]
+GREENSTACK = ROOT / "examples" / "greenstack.yaml"
 SPEC = """
 version: 1
 organization: Shop
@@ -194,11 +195,149 @@ def test_a_table_without_rows_says_why(by_uid: Mapping[str, Any]) -> None:
                 assert steps.index("partitionByValues") == steps.index("calculateField") + 1
 
 
-def test_every_panel_with_a_query_says_in_words_why_it_may_be_empty(by_uid: Mapping[str, Any]) -> None:
-    for page in by_uid.values():
+@pytest.fixture(scope="module")
+def everywhere(by_uid: Mapping[str, dict[str, Any]]) -> list[dict[str, Any]]:
+    """The pages of this file's spec, of the shipped one and of every example."""
+    found = list(by_uid.values())
+    for file in (ROOT / "slos.yaml", *sorted((ROOT / "examples").glob("*.yaml"))):
+        result = load([file], variables={})
+        assert result.model is not None, result.diagnostics
+        found += [json.loads(artifact.text) for artifact in dashboards.render(result.model)]
+    assert len(found) > 60
+    return found
+
+
+# Of a panel's field config Grafana keeps what its type takes, and these take no word for an empty answer.
+MUTE = {"logs", "traces", "nodeGraph", "heatmap"}
+
+
+def test_every_panel_says_in_words_why_it_may_be_empty(everywhere: list[dict[str, Any]]) -> None:
+    for page in everywhere:
         for one in dashboards.panels(page):
-            if one.get("targets") and one["type"] not in ("logs", "traces"):
+            if one.get("targets") and one["type"] not in MUTE:
                 assert len(one["fieldConfig"]["defaults"]["noValue"].split()) > 1, one["title"]
+        assert "No data" not in json.dumps(page), page["uid"]
+
+
+def test_what_cannot_say_why_it_is_empty_stands_beside_what_says_it_of_both(everywhere: list[dict[str, Any]]) -> None:
+    seen = set()
+    for page in everywhere:
+        for one in dashboards.panels(page):
+            if one["type"] not in MUTE:
+                continue
+            seen.add(one["type"])
+            assert "noValue" not in (one.get("fieldConfig") or {}).get("defaults", {}), one["title"]
+            if one["type"] == "nodeGraph":
+                assert any(re.search(r'or on \(\) .*vector\(0\), "id", "No calls', target["expr"]) for target in one["targets"])
+                continue
+            (target,) = one["targets"]
+            beside = [
+                other
+                for other in dashboards.panels(page)
+                if other["gridPos"]["y"] == one["gridPos"]["y"]
+                and (other["id"] == target.get("panelId") or asked_of(one) & asked_of(other))
+                and len((other.get("fieldConfig") or {}).get("defaults", {}).get("noValue", "").split()) > 1
+            ]
+            assert beside, (page["uid"], one["title"])
+    assert seen == MUTE
+
+
+def asked_of(one: Mapping[str, Any]) -> set[str]:
+    """What a panel's queries read: the variable of the trace, or buckets."""
+    text = " ".join(target.get("expr") or target.get("query") or "" for target in one["targets"])
+    return {"trace"} if "${trace" in text else set(re.findall(r"\w+_bucket\{[^}]*\}", text))
+
+
+def test_good_news_is_none_where_a_server_does_not_answer(everywhere: list[dict[str, Any]]) -> None:
+    """Grafana says the same of an answer that is empty and of none, which has a red mark too."""
+    told = {
+        one["title"]: one["fieldConfig"]["defaults"]["noValue"]
+        for page in everywhere
+        for one in dashboards.panels(page)
+        if one.get("targets") and one["type"] not in MUTE
+    }
+    for title in ("Firing alerts", "Error logs, newest first", "Requests that fail, by endpoint", "Executions that failed"):
+        assert "the server did not answer" in told[title], title
+    assert {told[title] for title in ("Critical alerts", "Alerting")} == {"Prometheus does not answer"}
+
+
+def colour_of(one: Mapping[str, Any], series: str) -> Mapping[str, Any]:
+    """The colour that Grafana gives a series of a graph, by the override that comes last."""
+    found: Mapping[str, Any] = one["fieldConfig"]["defaults"].get("color") or {"mode": "palette-classic"}
+    for override in one["fieldConfig"].get("overrides") or ():
+        kind, name = override["matcher"]["id"], override["matcher"]["options"]
+        if name == series if kind == "byName" else re.fullmatch(name, series):
+            found = next((p["value"] for p in override["properties"] if p["id"] == "color"), found)
+    return found
+
+
+# Of the kinds that only a query knows.
+KINDS = (
+    *("TimeoutError", "ValueError", "demo.faults.InternalError", "HTTP 500", "HTTP 502", "HTTP 503", "untyped", "x", ""),
+    *("GET /", "GET /api/orders", "POST /api/orders", "DELETE /api/users/{id}", "zahlung abgelehnt", "Ошибка", "a\\b"),
+)
+
+
+def test_no_graph_of_bad_things_has_a_colour_of_good_ones(everywhere: list[dict[str, Any]]) -> None:
+    graphs = {
+        one["title"]: one
+        for page in everywhere
+        for one in dashboards.panels(page)
+        if one["type"] == "timeseries" and re.search(r"(?i)\b(error|fail|loss|late$)", one["title"])
+    }
+    by_kind = {"Requests that fail, by endpoint", "Errors by type", "Errors over time", "Ten most frequent errors"}
+    assert {*by_kind, "Failed uploads by reason", "Losses", "Share that fails", "Error logs over time"} <= set(graphs)
+    for title, one in graphs.items():
+        for target in one["targets"]:
+            # Without one, of the series' labels.
+            legend = target.get("legendFormat") or "{{it}}"
+            for kind in KINDS if "{{" in legend else ("",):
+                colour = colour_of(one, re.sub(r"\{\{\w+\}\}", lambda _, kind=kind: kind, legend))
+                assert colour["mode"] in ("fixed", "shades") and "green" not in colour["fixedColor"], (title, legend, kind)
+    # A kind has its colour wherever it is drawn, and most have one of their own.
+    for kind in KINDS:
+        assert len({json.dumps(colour_of(graphs[title], kind), sort_keys=True) for title in by_kind}) == 1
+    assert len({colour_of(graphs["Errors by type"], kind)["fixedColor"] for kind in KINDS}) > 5
+    assert len({colour_of(graphs["Losses"], name)["fixedColor"] for name in ask.LOSSES}) == 8
+
+
+def test_a_graph_of_no_measured_badness_keeps_all_colours(everywhere: list[dict[str, Any]]) -> None:
+    graphs = {one["title"]: one for page in everywhere for one in dashboards.panels(page) if one["type"] == "timeseries"}
+    for title in ("Duration of probes", "Uploads by type", "Request rate"):
+        assert colour_of(graphs[title], "GET /")["mode"] == "palette-classic", title
+
+
+def test_a_percentile_of_nothing_is_no_line(everywhere: list[dict[str, Any]]) -> None:
+    """Of no events it is NaN: Grafana draws axes without a line for that, and the number NaN, but not why it is empty."""
+    ours = r"Latency: .*|Duration(, against .*)?|95% end within.*|The slowest of each stage.*|(Processes|Endpoints), worst.*"
+    found = [query for page in everywhere for query in dashboards.queries(page) if re.fullmatch(ours, query.panel)]
+    found = [query for query in found if "histogram_quantile(" in query.expr]
+    assert len({query.panel for query in found}) > 8
+    for query in found:
+        assert re.search(r"histogram_quantile\(.*\) > 0", query.expr), query
+
+
+def test_tables_sort_by_columns_that_they_show(everywhere: list[dict[str, Any]]) -> None:
+    """A name that no column has sorts nothing, and Grafana does not say so."""
+    for page in everywhere:
+        for one in dashboards.panels(page):
+            shown = {override["matcher"]["options"] for override in (one.get("fieldConfig") or {}).get("overrides") or ()}
+            wanted = {column["displayName"] for column in (one.get("options") or {}).get("sortBy") or ()}
+            # Tempo's own tables have names of their own.
+            assert wanted <= shown | {"Start time"}, (page["uid"], one["title"], wanted - shown)
+
+
+def test_the_picture_of_calls_finds_its_numbers(by_uid: Mapping[str, Any]) -> None:
+    """Grafana's looks for fields called mainstat and secondarystat; one that is renamed keeps the name it had."""
+    one = panel(by_uid["service-shop"], "Who calls whom")
+    made = {
+        step["options"]["alias"]: step["options"]["binary"]["left"]["matcher"]["options"]
+        for step in one["transformations"]
+        if step["id"] == "calculateField"
+    }
+    assert made == {"mainstat": "Value #Rate", "secondarystat": "Value #Failed"}
+    assert {target["refId"] for target in one["targets"]} == {"Rate", "Failed"}
+    assert one["options"]["edges"] == {"mainStatUnit": "/s", "secondaryStatUnit": "/s fail"}
 
 
 def test_the_sdk_reads_every_page_back(by_uid: Mapping[str, Any]) -> None:

@@ -20,6 +20,7 @@ from generator.render.dashboards.style import (
     Step,
     Tile,
     dashboard,
+    fine,
     graph,
     grid,
     history,
@@ -28,7 +29,7 @@ from generator.render.dashboards.style import (
     tile_number,
 )
 
-_QUIET = "No alert has fired in the last 7 days."
+_QUIET = fine("No alert has fired in the last 7 days.")
 SEVERITIES = {name: (name, colour) for name, colour in SEVERITY_COLOURS.items()}
 # What `ask.all_alerts` and `ask.no_alert` say.
 ALERT_WORDS = {"3": ("critical", BAD), "2": ("warning", WATCH), "1": ("info", BLUE), "0": ("quiet", GOOD)}
@@ -126,7 +127,7 @@ def _over_time() -> list[Tile]:
         "Firing at once",
         "Many at once are one fault that shows in many places: dependencies in slos.yaml (depends_on) hold the others back.",
         [Ask(ask.alerts_by_severity(), "{{severity}}")],
-        empty="No alert fired in this range.",
+        empty=fine("No alert fired in this range."),
         decimals=0,
         stacked=True,
     )
@@ -145,6 +146,6 @@ def _over_time() -> list[Tile]:
         "Drag over the picture to see what began first.",
         [Ask(ask.all_alerts(), "{{service}} {{about}}"), Ask(ask.no_alert(), "No alert")],
         ALERT_WORDS,
-        empty="No alert fired in this range.",
+        empty=fine("No alert fired in this range."),
     )
     return [Tile("firing", firing, 12, 8), Tile("sent", sent, 12, 8), Tile("fired", fired, 24, 12)]

@@ -294,7 +294,12 @@ def percentile(slo: ResolvedSlo, quantile: str) -> str:
         raise ValueError(f"{slo.name} is no latency SLO")
     # The bucket's name first: matchers are added to selectors, and keep what the user matched already.
     buckets = promql.with_matchers(promql.rename(slo.sli.histogram, "_bucket"), slo.context.match)
-    return f"histogram_quantile({quantile}, sum by (le) (rate({buckets}[{RAW_RANGE}])))"
+    return _known(f"histogram_quantile({quantile}, sum by (le) (rate({buckets}[{RAW_RANGE}])))")
+
+
+def _known(quantile: str) -> str:
+    # Of no events it is not a number, which is not more than 0: a graph of that has axes and no line, and does not say why.
+    return f"{quantile} > 0"
 
 
 def buckets(slo: ResolvedSlo) -> str:
@@ -324,8 +329,7 @@ def endpoint_failing(telemetry: str) -> str:
 def endpoint_quantile(telemetry: str, quantile: str) -> str:
     """A percentile of the duration by endpoint, in seconds."""
     raw = f"rate(traces_spanmetrics_latency_bucket{where(service=telemetry, **_THERE, **_ANSWERS)}[{RAW_RANGE}])"
-    # Without requests it is not a number, which is not more than 0.
-    return f"histogram_quantile({quantile}, sum by (span_name, le) ({raw})) > 0"
+    return _known(f"histogram_quantile({quantile}, sum by (span_name, le) ({raw}))")
 
 
 # A release is compared with as much time before it as has passed since, but no more than this.
@@ -374,17 +378,28 @@ def calls(telemetry: str, *, failed: bool = False) -> str:
     return " or ".join(f"sum by (client, server) (rate({metric}{labels}[{RAW_RANGE}]))" for labels in sides)
 
 
+def failed_calls(telemetry: str) -> str:
+    """Those of these calls that fail, per second, 0 where none does."""
+    return f"({calls(telemetry, failed=True)} or 0 * ({calls(telemetry)}))"
+
+
 def failed_share(telemetry: str) -> str:
-    """The share of those calls that failed, 0 where none did."""
-    all_calls = calls(telemetry)
-    return f"({calls(telemetry, failed=True)} or 0 * ({all_calls})) / (({all_calls}) > 0)"
+    """The share of these calls that fails, 0 where none does."""
+    return f"{failed_calls(telemetry)} / (({calls(telemetry)}) > 0)"
 
 
-def arrows(expr: str) -> str:
-    """The labels ``id``, ``source`` and ``target`` of an arrow from a client to a server."""
+def arrows(expr: str, none: str = "") -> str:
+    """The labels ``id``, ``source`` and ``target`` of an arrow from a client to a server; where there are none, of ``none``."""
     for label, name in (("source", "client"), ("target", "server")):
         expr = f'label_replace({expr}, "{label}", "$1", "{name}", "(.*)")'
-    return f'sum by (id, source, target) (label_join({expr}, "id", " → ", "client", "server"))'
+    found = f'sum by (id, source, target) (label_join({expr}, "id", " → ", "client", "server"))'
+    if not none:
+        return found
+    # Grafana's picture has no word of ours where it is empty.
+    alone = f'label_replace(vector(0), "id", "{none}", "", "")'
+    for label in ("source", "target"):
+        alone = f'label_join({alone}, "{label}", "", "id")'
+    return f"{found} or on () {alone}"
 
 
 def only_if(variable: str, chosen: str, name: str, expr: str) -> str:
@@ -712,9 +727,9 @@ class Runs:
         """A percentile of the duration in seconds."""
         if self.spans:
             labels = self._labels(process_status=Like(".+"))
-            return f"histogram_quantile({quantile}, sum (rate(traces_spanmetrics_latency{labels}[{window}])))"
+            return _known(f"histogram_quantile({quantile}, sum (rate(traces_spanmetrics_latency{labels}[{window}])))")
         buckets = f"rate(process_execution_duration_seconds_bucket{self._labels()}[{window}])"
-        return f"histogram_quantile({quantile}, sum by (le) ({buckets}))"
+        return _known(f"histogram_quantile({quantile}, sum by (le) ({buckets}))")
 
     def stage_time(self, stage: str = "") -> str:
         """Seconds that an execution spends in a stage, or in each."""
@@ -725,7 +740,7 @@ class Runs:
     def stage_quantile(self, quantile: str) -> str:
         """A percentile of the time in each stage in seconds."""
         buckets = f"rate(process_stage_duration_seconds_bucket{self._labels()}[{RAW_RANGE}])"
-        return f"histogram_quantile({quantile}, sum by (process_stage, le) ({buckets}))"
+        return _known(f"histogram_quantile({quantile}, sum by (process_stage, le) ({buckets}))")
 
     def _ended(self, *, failed: bool) -> str:
         # An execution that fails says so at level error; more lines than those of its own are not read.
@@ -783,7 +798,7 @@ def process_figures(service: ResolvedService) -> tuple[str, str, str]:
     made = (
         rate,
         f"({failed} or 0 * {rate}) / ({rate} > 0)",
-        f"histogram_quantile(0.95, sum by (process_id, le) ({buckets}))",
+        _known(f"histogram_quantile(0.95, sum by (process_id, le) ({buckets}))"),
     )
 
     def told(expr: str) -> str:

@@ -39,7 +39,7 @@ from generator.render.dashboards.style import (
 
 TITLE = "Error tracking"
 CHOSEN = ask.Like("$service")
-_EMPTY = fine("No error was logged in this range, by what is chosen above.")
+_EMPTY = fine("No error was logged in this range, for what is chosen above.")
 _HERE = f"/d/{names.ERRORS_UID}?{KEEP_ENVIRONMENT}&var-service=${{service}}"
 TO_ERROR = f"{_HERE}&var-kind=${{__data.fields.Error}}&var-place=${{__data.fields.Where}}&{KEEP_TIME}"
 TO_TRACE = f"/d/{names.INCIDENT_UID}?{KEEP_ENVIRONMENT}&var-trace=${{__data.fields.Trace}}&{KEEP_TIME}"
@@ -155,7 +155,7 @@ def lines(title: str, ask_: Ask, *, empty: str) -> Any:
     """Lines at level error or above, each with its trace."""
     return rows(
         title,
-        "The column Trace opens the request that wrote it, with its spans and all of its lines and their fields.",
+        "The column Trace opens the request that wrote it, with its spans and all of its lines.",
         ask_,
         [
             Column("Time", "When", 130, CLOCK),

@@ -17,6 +17,7 @@ from generator.render.dashboards.style import (
     KEEP_ENVIRONMENT,
     KEEP_TIME,
     NEUTRAL,
+    WATCH,
     Ask,
     Column,
     Only,
@@ -26,11 +27,11 @@ from generator.render.dashboards.style import (
     Tile,
     dashboard,
     environment,
+    fine,
     graph,
     history,
     line,
     link,
-    log_lines,
     one_trace,
     panel_id,
     prose,
@@ -53,7 +54,17 @@ _ERRORS = panel_id(names.INCIDENT_UID, "which", "errors")
 # Lines to look through; each costs more to send than to find.
 _MOST = 500
 _FAILED = (("process_status", False, "success"),)
-_EMPTY = "None in this range, for what is written above."
+_LEVELS = {
+    **{name: (name, BAD) for name in ("fatal", "critical", "error")},
+    **{name: (name, WATCH) for name in ("warning", "warn")},
+}
+_ABOVE = "in this range, for what is written above"
+_NONE_FAILED = fine(f"No execution failed {_ABOVE}.")
+# Grafana's panel of spans cannot say it itself.
+_NO_TRACE = (
+    "No trace is chosen: choose one in the column Trace of a table above. "
+    "Or the one that is chosen is no longer kept, or wrote no log lines."
+)
 
 
 def render() -> m.Dashboard:
@@ -126,7 +137,7 @@ def _when() -> list[Tile]:
         "Executions over time",
         "When it began, and whether it goes on. Drag over the picture to narrow the time to where it begins.",
         [Ask(ask.incident_runs(), "{{process_status}}", source="loki")],
-        empty=_EMPTY,
+        empty=f"No execution ended {_ABOVE}.",
         decimals=0,
         values=False,
         stacked=True,
@@ -143,7 +154,7 @@ def _when() -> list[Tile]:
             Column("company_id", "Company", link=("Only this company", TO_COMPANY), empty="without a company"),
             Column("Value #A", "Failed", 80, decimals=0),
         ],
-        empty="Nobody, for what is written above.",
+        empty=fine(f"Nobody {_ABOVE}."),
         sort=[("Failed", True)],
         only=_FAILED,
         summed="Value #A",
@@ -158,7 +169,7 @@ def _when() -> list[Tile]:
             Column("process_stage", "Stage", 110, empty="none"),
             Column("Value #A", "Failed", 80, decimals=0),
         ],
-        empty="Nothing failed, for what is written above.",
+        empty=_NONE_FAILED,
         sort=[("Failed", True)],
         only=_FAILED,
         summed="Value #A",
@@ -171,7 +182,7 @@ def _which() -> list[Tile]:
         "Executions that failed",
         "The column Trace shows its spans and log lines below. Stage and error say where and what.",
         Ask("", source="loki", of=_ERRORS),
-        empty=_EMPTY,
+        empty=_NONE_FAILED,
         process=True,
         here=f"{_HERE}&",
         only=[(ask.ENDED[0], True, ask.ENDED[1])],
@@ -187,8 +198,8 @@ def _which() -> list[Tile]:
             Column("Line", "Line"),
             Column("trace_id", "Trace", 100, link=("Its spans and log lines", TO_TRACE), empty="none"),
         ],
-        empty=_EMPTY,
-        sort=[("Time", True)],
+        empty=fine(f"No error was logged {_ABOVE}."),
+        sort=[("When", True)],
     )
     return [Tile("failed", failed, 24, 8), Tile("errors", errors, 24, 8)]
 
@@ -199,10 +210,18 @@ def _story() -> list[Tile]:
         "Choose one in a table above. The red span is where it failed; the longest without children is where the time went.",
         Ask("${trace}", source="tempo"),
     )
-    lines = log_lines(
+    lines = rows(
         "Log lines of the trace, newest first",
-        "Choose a trace in a table above.",
-        Ask(ask.incident_story(), source="loki"),
+        "Of every level, from all services that took part. A span beside them has its attributes and what was thrown.",
+        Ask(ask.incident_story(), source="loki", limit=_MOST),
+        [
+            Column("Time", "When", 105, "time:HH:mm:ss.SSS"),
+            Column("detected_level", "Level", 70, words=_LEVELS, limits=(Step(None, NEUTRAL),)),
+            Column("process_stage", "Stage", 90, empty=""),
+            Column("Line", "Line", wrapped=True),
+        ],
+        empty=_NO_TRACE,
+        sort=[("When", True)],
     )
     return [Tile("spans", spans, 13, 13), Tile("lines", lines, 11, 13)]
 
@@ -212,7 +231,7 @@ def _around() -> list[Tile]:
         "All executions, newest first",
         "Those that went well too: was it slow, which stage, which company?",
         Ask(ask.incident_ended(), source="loki", limit=200),
-        empty=_EMPTY,
+        empty=f"No execution ended {_ABOVE}.",
         process=True,
         here=f"{_HERE}&",
     )
@@ -220,7 +239,7 @@ def _around() -> list[Tile]:
         "Executions that failed, as traces tell",
         "Any fifty, not the newest. Services that write no log lines about their executions are only here.",
         ask.incident_executions(),
-        empty=_EMPTY,
+        empty=_NONE_FAILED,
         process=True,
         here=f"{_HERE}&",
         limit=50,
@@ -230,12 +249,21 @@ def _around() -> list[Tile]:
         "Of all services: what broke first is often what made the others fail.",
         [Ask(ask.all_alerts(), "{{service}} {{about}}"), Ask(ask.no_alert(), "No alert")],
         ALERT_WORDS,
-        empty="No alert fired in this range.",
+        empty=fine("No alert fired in this range."),
     )
-    lines = log_lines(
+    lines = rows(
         "All log lines, newest first",
-        "Of every level, for what is written above. Open a line for its fields and its trace.",
+        "Of every level. The column Trace shows the execution that wrote it above, with all of its lines.",
         Ask(ask.incident_lines(), source="loki", limit=_MOST),
+        [
+            Column("Time", "When", 130, CLOCK),
+            Column("detected_level", "Level", 80, words=_LEVELS, limits=(Step(None, NEUTRAL),)),
+            Column("service_name", "Service", 130),
+            Column("Line", "Line"),
+            Column("trace_id", "Trace", 100, link=("Its spans and log lines", TO_TRACE), empty="none"),
+        ],
+        empty=f"No line was logged {_ABOVE}.",
+        sort=[("When", True)],
     )
     return [
         Tile("every", every, 24, 9),

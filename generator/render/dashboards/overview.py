@@ -182,7 +182,7 @@ def slo_table(model: Model, service: str = "", slos: Collection[str] = ()) -> An
     ]
     return grid(
         "Service level objectives, worst first" if not service else "Objectives, worst first",
-        "Exhausted: the promise is broken for this window. Burning: its alert fires. Not measured: it has no events. "
+        "Exhausted: the promise is broken for this window. Burning: its alert fires. Not measured: nothing is known of it. "
         "Budget left is what may still fail; a burn rate of 1× spends it exactly over the window; “gone in” is when it is "
         "spent at the rate of the last hour. Open a row for what to do.",
         asks,

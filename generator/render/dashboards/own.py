@@ -84,4 +84,5 @@ def _panel(panel: ResolvedPanel) -> Any:
         number.color_mode(cm.BigValueColorMode.VALUE).graph_mode(cm.BigValueGraphMode.NONE)
         number.reduce_options(c.ReduceDataOptions().calcs(["lastNotNull"])).thresholds(steps(Step(None, BLUE)))
         return style.with_queries(number, asks)
-    return graph(panel.title, about, asks, empty=_EMPTY, unit=_UNITS[panel.unit], lowest=None, bars=panel.show == "bars")
+    trouble, bars = style.is_trouble(panel.group, panel.title), panel.show == "bars"
+    return graph(panel.title, about, asks, empty=_EMPTY, unit=_UNITS[panel.unit], lowest=None, bars=bars, trouble=trouble)

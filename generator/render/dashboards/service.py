@@ -36,6 +36,7 @@ from generator.render.dashboards.style import (
     grid,
     heat,
     history,
+    is_trouble,
     line,
     link,
     traces,
@@ -344,7 +345,6 @@ def _latency(service: ResolvedService) -> Section:
             "Each row is a bucket; the stronger, the more requests. Two bands are two kinds of request: one is slow. "
             "A dot is a request; it opens its trace.",
             Ask(ask.buckets(slo), "{{le}}"),
-            empty="No requests in this range.",
             unit="ms" if slo.sli.bound() != slo.sli.under.seconds else "s",
         )
         tiles.append(Tile(f"heat-{slo.name}", picture, 12, 8))
@@ -363,16 +363,21 @@ def alert_panel(alert: ResolvedAlert) -> Any:
     side = "above" if alert.above else "below"
     when = f"{side} {limit.text}" if limit else "while this has a value"
     lead = {"critical": "Pages", "warning": "Opens a ticket", "info": "Tells"}[alert.severity]
-    return graph(
+    panel = graph(
         alert.summary if len(alert.summary) <= 60 else alert.name,
         f"{alert.name}: {alert.summary.rstrip('.')}. {lead} {when}{held}. Its runbook says what to do.",
         [Ask(alert.expr, ask.series_name(alert.expr, alert.name))],
-        empty=_ABSENT if limit else "Its condition does not hold.",
+        empty=_ABSENT if limit else fine("Its condition does not hold."),
         unit=UNITS[limit.unit] if limit else "short",
         limits=threshold_steps(alert.above, alert.below),
         lowest=None if alert.below else 0,
         softest=float(limit.value) * 1.1 if limit else None,
+        trouble=limit is None or is_trouble(alert.name, alert.summary),
     )
+    if limit:
+        # As in its runbook.
+        line(panel, alert.name, BLUE)
+    return panel
 
 
 def threshold_steps(above: Threshold | None, below: Threshold | None) -> tuple[Step, ...]:
@@ -508,21 +513,20 @@ def _neighbours(model: Model, service: ResolvedService, telemetry: str) -> Secti
             Column("client", "From"),
             Column("server", "To"),
             Column("Value #Rate", "Per second", 110, decimals=2),
-            Column("Value #Failed", "Failed", 100, "percentunit", 1, limits=FAILED_STEPS),
+            Column("Value #Failed", "Failed", 100, "percentunit", 1, limits=FAILED_STEPS, empty="no calls"),
         ],
-        empty="No calls between services in the last five minutes.",
+        empty="No calls between services in the last five minutes, or they are not traced.",
         sort=[("Failed", True)],
     )
     picture = who_calls_whom(
         "Who calls whom",
-        "Calls per second, and below the share that fails. Follow the arrows from this service to the last that fails: "
-        "there is the cause.",
-        Ask(ask.arrows(ask.calls(telemetry)), instant=True, ref="Rate"),
-        Ask(ask.arrows(ask.failed_share(telemetry)), instant=True, ref="Failed"),
-        empty="No calls between services in the last five minutes.",
+        "Calls per second, and below those of them that fail: at an arrow too, where one points at it. Follow the arrows from "
+        "this service to the last that fails: there is the cause.",
+        Ask(ask.arrows(ask.calls(telemetry), "No calls in five minutes"), instant=True, ref="Rate"),
+        Ask(ask.arrows(ask.failed_calls(telemetry)), instant=True, ref="Failed"),
     )
     # The picture needs room: lower, it is cut off.
-    tiles += [Tile("calls", calls, 12, 8), Tile("graph", picture, 24, 11)]
+    tiles += [Tile("calls", calls, 12 if tiles else 24, 8), Tile("graph", picture, 24, 11)]
     return Section("neighbours", "Dependencies", tiles)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import cycle
 from typing import Any
 
 from grafana_foundation_sdk.models import common as cm
@@ -15,6 +16,7 @@ from generator.render.dashboards.style import (
     GOOD,
     NEUTRAL,
     PURPLE,
+    TROUBLE,
     WATCH,
     Ask,
     Column,
@@ -183,6 +185,8 @@ def _flow() -> list[Tile]:
         softest=1,
         values=False,
     )
+    for what, colour in zip(ask.LOSSES, cycle(TROUBLE)):
+        line(losses, what, colour)
     for panel, colours in (
         (items, {"Spans": PURPLE, "Log lines": GOOD, "Metric points": BLUE}),
         (bytes_, {"Logs": GOOD, "Traces": PURPLE}),

@@ -7,6 +7,7 @@ every panel says what to do about it; panel ids follow from keys, so that a new 
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
@@ -262,6 +263,14 @@ def graph(
     return panel
 
 
+def is_trouble(*names: str) -> bool:
+    """Whether names that users gave say that more of it is worse."""
+    return any(_TROUBLE.search(name) for name in names)
+
+
+_TROUBLE = re.compile(r"error|fail|(?<!de)fault|timeout|reject|refus|drop|los[st]|5xx", re.IGNORECASE)
+
+
 def _troubled(panel: timeseries.Panel) -> None:
     """Colours that follow from the series' names: each has its own on every page and at every time, as far as there are enough.
 
@@ -345,6 +354,7 @@ class Column:
     filled: bool = False
     link: tuple[str, str] | None = None
     empty: str | None = None
+    wrapped: bool = False
 
 
 def grid(
@@ -399,6 +409,8 @@ def _column(column: Column) -> list[m.DynamicConfigValue]:
         out.append(("custom.align", "center"))
     elif column.limits:
         out.append(("custom.cellOptions", {"type": "color-text"}))
+    elif column.wrapped:
+        out.append(("custom.cellOptions", {"type": "auto", "wrapText": True}))
     if column.link and column.title:
         link = {"title": column.link[0], "url": column.link[1], "targetBlank": False}
         out.append(("links", [link]))
@@ -517,26 +529,37 @@ def history(
     return panel
 
 
-def heat(title: str, description: str, ask: Ask, *, empty: str, unit: str) -> heatmap.Panel:
-    """How many values fell into each bucket over time; an exemplar is a dot that opens its trace."""
-    panel = with_queries(_base(heatmap.Panel(), title, description, empty), [replace(ask, heat=True, exemplars=True)])
+def heat(title: str, description: str, ask: Ask, *, unit: str) -> heatmap.Panel:
+    """How many values fell into each bucket over time; an exemplar is a dot that opens its trace.
+
+    Of the field config Grafana's picture takes only links, and so no word of ours where it is empty: put a graph of the same
+    buckets beside it.
+    """
+    panel = with_queries(_base(heatmap.Panel(), title, description), [replace(ask, heat=True, exemplars=True)])
     panel.calculate(False).show_legend().cell_gap(1).filter_values(heatmap.FilterValueRange().le(1e-9))
     panel.y_axis(heatmap.YAxisConfig().unit(unit).axis_placement(cm.AxisPlacement.LEFT))
     colours = heatmap.HeatmapColorOptions().mode(HeatmapColorMode.SCHEME).scheme("Blues").exponent(0.5).steps(32).reverse(False)
-    return panel.color(colours).exemplars_color("orange").unit("suffix:/s").decimals(2)
+    panel.cell_values(heatmap.CellValues().unit("suffix:/s").decimals(2))
+    return panel.color(colours).exemplars_color("orange")
 
 
-def who_calls_whom(title: str, description: str, rate: Ask, failed: Ask, *, empty: str) -> nodegraph.Panel:
-    """Circles and arrows from the labels ``id``, ``source`` and ``target``: calls per second, and the share that fails."""
-    panel = with_queries(_base(nodegraph.Panel(), title, description, empty), [rate, failed], as_table=True)
+def who_calls_whom(title: str, description: str, rate: Ask, failed: Ask) -> nodegraph.Panel:
+    """Circles and arrows from the labels ``id``, ``source`` and ``target``: calls per second, and those of them that fail.
+
+    Of the field config Grafana's picture takes only links, and so no word of ours where it is empty: `ask.arrows` says it.
+    """
+    panel = with_queries(_base(nodegraph.Panel(), title, description), [rate, failed], as_table=True)
     panel.with_transformation(m.DataTransformerConfig(id_val="merge", options={}))
-    renamed = {f"Value #{rate.ref}": "mainstat", f"Value #{failed.ref}": "secondarystat"}
-    options = {"excludeByName": {"Time": True}, "renameByName": renamed}
-    panel.with_transformation(m.DataTransformerConfig(id_val="organize", options=options))
-    for name, unit, decimals in (("mainstat", "suffix:/s", 1), ("secondarystat", "percentunit", 1)):
-        properties = [m.DynamicConfigValue(id_val="unit", value=unit), m.DynamicConfigValue(id_val="decimals", value=decimals)]
-        panel.override_by_name(name, properties)
-    return panel
+    # It goes by the names of fields, and a field that is renamed keeps its own: what it looks for has to be made.
+    for asked, name in ((rate, "mainstat"), (failed, "secondarystat")):
+        value = {"matcher": {"id": "byName", "options": f"Value #{asked.ref}"}}
+        same = {"left": value, "operator": "*", "right": {"fixed": "1"}}
+        options = {"mode": "binary", "alias": name, "binary": same}
+        panel.with_transformation(m.DataTransformerConfig(id_val="calculateField", options=options))
+    shown = {"excludeByName": {"Time": True}, "renameByName": {"mainstat": "Calls", "secondarystat": "Those that fail"}}
+    panel.with_transformation(m.DataTransformerConfig(id_val="organize", options=shown))
+    # Written behind the numbers as they are.
+    return panel.edges(nodegraph.EdgeOptions().main_stat_unit("/s").secondary_stat_unit("/s fail"))
 
 
 # --- dashboards ---------------------------------------------------------------------------------------------------
