@@ -877,7 +877,7 @@ def incident_executions() -> str:
 
 
 def no_alert() -> str:
-    """0 while no alert fires: Grafana's history of states cannot say in words why it is empty."""
+    """0 while no alert fires: a line that says so, where an empty picture could be a server that does not answer."""
     return 'vector(0) unless on () ALERTS{alertstate="firing",severity!="none"}'
 
 
