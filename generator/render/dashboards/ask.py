@@ -646,8 +646,11 @@ def disk_used() -> str:
 
 
 def disk_lasts() -> str:
-    """Seconds until the disk with Loki's data is full, at the pace of the last hour; nothing where it does not fill."""
-    return f"min((1 - {_DISK}) / (deriv({_DISK}[1h]) > 1e-9))"
+    """Seconds until the disk with Loki's data is full, at the pace of the last hour; nothing where it does not fill.
+
+    Nothing either in the first half hour, when servers fill their first files: at that pace it would always be soon.
+    """
+    return f"min((1 - {_DISK}) / (deriv({_DISK}[1h]) > 1e-9) and {_DISK} offset 30m)"
 
 
 def kept() -> tuple[tuple[str, str], ...]:

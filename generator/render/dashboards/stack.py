@@ -95,11 +95,11 @@ def _numbers() -> list[Tile]:
     )
     full = tile_number(
         "Disk is full in",
-        "At the pace of the last hour. Just after a start the pace is that of a server that fills its first files.",
+        "At the pace of the last hour. Not known in the first half hour, when servers fill their first files.",
         Ask(ask.disk_lasts(), instant=True),
         words={},
         limits=(Step(None, NEUTRAL), Step(0, BAD), Step(_DAY, WATCH), Step(7 * _DAY, GOOD)),
-        empty="It does not fill",
+        empty="No sign of it",
         unit="dtdurations",
     )
     panels = {"lost": lost, "failing": rules, "alive": alive, "disk": disk, "full": full}
