@@ -375,8 +375,6 @@ class _Apply:
         return needed, stale
 
     def find_containers(self) -> None:
-        from generator import engine  # late, with the Docker client: it takes a quarter of a second, beside other work
-
         self.client = engine.connect(timeout=60)
         name = self.project.compose_project
         with _docker_errors("The servers' containers could not be listed"):
