@@ -30,14 +30,13 @@ import yaml
 from dotenv import dotenv_values
 
 from generator import engine, secrets
-from generator.engine import DockerUnavailableError
+from generator.engine import DockerUnavailableError, Report
 from generator.errors import LgtmError
 from generator.project import DEFAULTS, Project
 
 if TYPE_CHECKING:
     import docker
 
-Report = Callable[[str], None]
 Secrets = Mapping[str, Mapping[str, bytes]]
 # Makes everything that the servers read from ``generated/``, and says which secrets each server needs (server → file name →
 # content). Called before anything is started; raises LgtmError to refuse.
