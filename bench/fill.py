@@ -17,6 +17,7 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
+from opentelemetry.proto.trace.v1.trace_pb2 import Status
 
 from bench.otlp import Client
 
@@ -126,7 +127,7 @@ class _Slice:
             if above is not None:
                 made.parent_span_id = above
             if bad:
-                made.status.code, made.status.message = 2, f"{wrong}: the database does not answer"
+                made.status.code, made.status.message = Status.STATUS_CODE_ERROR, f"{wrong}: the database does not answer"
             self._owners[1].append(number)
             return bytes(made.span_id)
 

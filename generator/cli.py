@@ -48,6 +48,7 @@ _ELSEWHERE = {
     "history": "generator.commands.history:history",
     "incident": "generator.commands.incident:incident",
     "plan": "generator.commands.plan:plan",
+    "resend": "generator.commands.resend:resend",
     "rollback": "generator.commands.history:rollback",
     "test": "generator.commands.test:test",
     "verify": "generator.commands.verify:verify",

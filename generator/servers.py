@@ -1,4 +1,4 @@
-"""Thin typed clients of the servers' HTTP APIs: what `apply` asks of them, and no more.
+"""Thin typed clients of the servers' HTTP APIs: what commands ask of them, and no more.
 
 Every client takes the address as the host sees it. Nothing here retries or waits; a call that fails raises
 `UnreachableError` (nobody answered) or `AnswerError` (an answer that is not the hoped-for one, with the server's own words).
@@ -76,11 +76,17 @@ class Client:
         parameters: Mapping[str, str] | None = None,
         form: Mapping[str, str] | None = None,
         body: Any = None,
+        accept: str = "*/*",
     ) -> requests.Response:
-        """Send a request, with a form or with JSON. Raises UnreachableError and AnswerError (any status but 2xx)."""
+        """Send a request, with a form or with JSON, for an answer of some type.
+
+        Raises UnreachableError and AnswerError (any status but 2xx).
+        """
         try:
             url, seconds = self.url + path, timeout or self.timeout
-            answer = self._session.request(method, url, params=parameters, data=form, json=body, timeout=seconds)
+            answer = self._session.request(
+                method, url, params=parameters, data=form, json=body, headers={"Accept": accept}, timeout=seconds
+            )
         except requests.Timeout:
             raise UnreachableError(self.name, f"no answer within {timeout or self.timeout:g} s") from None
         except requests.ConnectionError as error:
@@ -177,6 +183,12 @@ class Loki(Client):
             file, _, group = sample.labels.get("rule_group", "").rpartition(";")
             found[file.rpartition("/")[2], group] = int(sample.value)
         return found
+
+
+class Tempo(Client):
+    """Tempo 2."""
+
+    name = "tempo"
 
 
 class Grafana(Client):

@@ -21,7 +21,7 @@ from generator import deploy, names
 from generator.errors import LgtmError
 from generator.incident.answer import LOG_LIMIT, SEARCH_LIMIT, Alert, Execution, Incident, LogGroup, Slo, SlowTrace, Stage
 from generator.project import Project
-from generator.servers import Client, Grafana, Loki, Prometheus, UnreachableError
+from generator.servers import Grafana, Loki, Prometheus, Tempo, UnreachableError
 
 T = TypeVar("T")
 
@@ -43,12 +43,6 @@ _SLOW_LIMIT = 50
 _METADATA = frozenset(
     {"__name__", "service", "slo", "owner", "tier", "sli", "objective", "window", "title", "policy", "minimum_events", "unit"}
 )
-
-
-class Tempo(Client):
-    """Tempo 2."""
-
-    name = "tempo"
 
 
 class _Asker:

@@ -19,7 +19,7 @@ func main() {
 		BuildInfo: component.BuildInfo{
 			Command:     "otelcol-contrib",
 			Description: "OpenTelemetry Collector Contrib",
-			Version:     "0.149.0",
+			Version:     "0.158.0",
 		},
 		Factories: components,
 		ConfigProviderSettings: otelcol.ConfigProviderSettings{

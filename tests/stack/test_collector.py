@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
+import subprocess
 import time
 import uuid
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ import yaml
 
 from bench.server import published
 from generator import stack as servers
-from tests.stack.copies import Stack, until
+from tests.stack.copies import LGTM, Stack, until
 
 TRACES = 60
 
@@ -168,6 +169,56 @@ def test_points_are_in_prometheus_by_remote_write_as_they_would_be_by_otlp(stack
         "target_info",
     }
     assert set(seen["collector"]) == set(seen["otlp"])
+
+
+def test_spans_that_tempo_has_lost_are_sent_again_as_they_were(stack: Stack, client: docker.DockerClient) -> None:
+    service, end = f"lost-{uuid.uuid4().hex[:8]}", time.time_ns()
+    spans = [_span(end, 100, ("user.password", "hunter2"), ("company.id", f"company-{n}"), status=2) for n in range(40)]
+    # A trace in two requests, of which Tempo is to have the one that comes after.
+    parted = [{**_span(end, 100), "traceId": spans[0]["traceId"]} for _ in range(3)]
+    resource = {"attributes": [_text("service.name", service)]}
+    stack.post("/v1/traces", {"resourceSpans": [{"resource": resource, "scopeSpans": [{"spans": spans}]}]})
+
+    def held() -> dict[str, Any]:
+        """What Tempo has of each trace that it has."""
+        found = {}
+        for trace in {span["traceId"] for span in spans}:
+            answer = requests.get(f"{stack.project.url('tempo')}/api/v2/traces/{trace}", timeout=10)
+            if answer.status_code == 200 and (batches := answer.json().get("trace", {}).get("resourceSpans")):
+                found[trace] = batches
+        return found
+
+    def numbers() -> list[int]:
+        return sorted(sum(len(scope["spans"]) for b in batches for scope in b["scopeSpans"]) for batches in held().values())
+
+    def resend(*words: str) -> tuple[int, dict[str, Any]]:
+        command = [str(LGTM), "-C", str(stack.project.root), "resend", "--since", "10 minutes ago", "--json", *words]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+        return done.returncode, json.loads(done.stdout)
+
+    before = until("Tempo has all", 30, lambda: found if len(found := held()) == 40 else None)
+    code, nothing = resend("--dry-run")
+    assert (code, nothing["lacking"]) == (0, 0) and nothing["spans"] >= 40
+
+    # Its volume is gone, which loses the same as a full disk, and at once.
+    servers.compose(stack.project, "rm", "--stop", "--force", "tempo")
+    client.volumes.get(f"{stack.project.compose_project}_{servers.DATA['tempo'][0]}").remove()
+    servers.up(stack.project, lambda line: None)
+    stack.post("/v1/traces", {"resourceSpans": [{"resource": resource, "scopeSpans": [{"spans": parted}]}]})
+    until("Tempo has what came after", 30, lambda: numbers() == [3])
+
+    code, lost = resend("--dry-run")
+    assert code == 1 and lost["lacking"] == lost["missing"] >= 40 and lost["lacking_traces"] >= 40
+    assert numbers() == [3], "to look sends nothing"
+    code, sent = resend("--at-once")
+    assert (code, sent["lacking"], sent["missing"]) == (0, lost["lacking"], 0)
+    assert numbers() == [1] * 39 + [4]
+    after = held()
+    whole = [trace for trace in before if trace != spans[0]["traceId"]]
+    assert [after[trace] for trace in whole] == [before[trace] for trace in whole]
+    assert "hunter2" not in json.dumps(after)
+    code, again = resend("--at-once")
+    assert (code, again["lacking"]) == (0, 0) and numbers() == [1] * 39 + [4]
 
 
 def _stored(stack: Stack, service: str, at: int) -> list[dict[str, Any]]:

@@ -583,7 +583,7 @@ LOSSES: Mapping[str, tuple[str, ...]] = {
     "Collector: its queue is full": tuple(f"otelcol_exporter_enqueue_failed_{s}_total" for s in _SIGNALS),
     "Collector refuses, for memory": tuple(f"otelcol_receiver_refused_{s}_total{_FROM_OUTSIDE}" for s in _SIGNALS),
     "Collector: a server refuses for good": tuple(
-        f'otelcol_exporter_send_failed_{s}_total{{exporter!="prometheusremotewrite"}}' for s in _SIGNALS
+        f'otelcol_exporter_send_failed_{s}_total{{exporter!="prometheus_remote_write"}}' for s in _SIGNALS
     ),
     "Loki discards lines": ("loki_discarded_samples_total",),
     "Tempo discards spans": ("tempo_discarded_spans_total",),
