@@ -8,9 +8,6 @@ collector once more. Nothing is sent that Tempo has, so that doing it twice does
 from __future__ import annotations
 
 import bisect
-import contextlib
-import io
-import tarfile
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,24 +16,19 @@ from datetime import UTC, datetime
 from typing import Any
 
 import requests
-import zstandard
-from google.protobuf.message import DecodeError
-from opentelemetry.proto.trace.v1.trace_pb2 import TracesData
+from opentelemetry.proto.trace.v1.trace_pb2 import Span, TracesData
 
-from generator import engine, otlp, stack, words
+from generator import copies, otlp, words
 from generator.engine import Report
 from generator.errors import LgtmError
 from generator.project import Project
-from generator.servers import AnswerError, Tempo
+from generator.servers import AnswerError, Client, Tempo
 
-# Beside its queue: `file/spans` in collector/collector.yaml.
-DIRECTORY = f"{stack.DATA['collector'][1]}/spans"
 # `metrics_ingestion_time_range_slack` in tempo/tempo.yaml, in seconds: what is younger than that when Tempo gets it is counted
 # in the metrics that it makes of spans, where it was counted when it came first.
 SLACK = 300
 # A trace is looked at whole that reaches out of the time that was asked for by so many seconds.
 _AROUND = 300
-_MAGIC = bytes.fromhex("28b52ffd")  # the beginning of each zstd frame, RFC 8878 section 3.1.1
 _SEARCHED = 5000  # traces that one answer of a search may hold
 _ASKERS = 4
 # Tempo shows a span about two seconds after the collector has it.
@@ -61,8 +53,8 @@ class Resent:
 
     ``kept_since`` is when the oldest span ended of which there is a copy; ``spans`` and ``traces`` are what the copies hold of
     the time that was asked for, ``lacking`` the spans of it that Tempo did not have and ``lacking_traces`` of how many traces,
-    the first and last of which ended at ``first`` and ``last``. ``missing`` of them it does not have now either. At ``torn``
-    places the copies cannot be read.
+    the first and last of which ended at ``first`` and ``last``. ``missing`` of them it does not have now either. All copies
+    take ``size`` bytes; at ``torn`` places they cannot be read.
     """
 
     since: float
@@ -75,6 +67,7 @@ class Resent:
     first: float | None
     last: float | None
     missing: int
+    size: int
     torn: int
 
     def as_json(self) -> dict[str, Any]:
@@ -91,14 +84,14 @@ def resend(
     Waits first until they are older than SLACK, unless it is to be done ``at_once``; ``only_look`` sends nothing. Raises
     LgtmError where there is no collector, and where a server does not answer.
     """
-    copies = _Copies(project)
-    found = copies.traces(since, until)
+    kept = _Copies(project)
+    found = kept.traces(since, until)
     spans = sum(trace.spans for trace in found.values())
     report(f"the collector has copies of {spans:,} spans of {len(found):,} traces from then; asking Tempo for them")
     with _Askers(project) as tempo:
         short = tempo.short(found, report)
-        kept = copies.ids(short, since)
-        lacking = _without(kept, tempo.spans(kept))
+        ids = kept.ids(short, since)
+        lacking = _without(ids, tempo.spans(ids))
         if lacking and time.time() - _last(found, lacking) < 2 * _UNDER_WAY:
             time.sleep(_UNDER_WAY)
             lacking = _without(lacking, tempo.spans(lacking))
@@ -115,13 +108,13 @@ def resend(
         missing = lacking
         if lacking and not only_look:
             report(f"sending {_count(lacking):,} spans of {len(lacking):,} traces again")
-            copies.send(lacking, since, report)
+            kept.send(lacking, since, report)
             missing = tempo.wait(lacking)
     times = [found[trace].last / 1e9 for trace in lacking]
     return Resent(
         since,
         until,
-        copies.oldest / 1e9 if copies.oldest else None,
+        kept.oldest / 1e9 if kept.oldest else None,
         spans,
         len(found),
         _count(lacking),
@@ -129,7 +122,8 @@ def resend(
         min(times, default=None),
         max(times, default=None),
         _count(missing),
-        copies.torn,
+        kept.size,
+        kept.torn,
     )
 
 
@@ -141,8 +135,7 @@ class _Copies:
 
     def __init__(self, project: Project) -> None:
         self._project = project
-        self.oldest = 0
-        self.torn = 0
+        self.oldest = self.size = self.torn = 0
 
     def traces(self, since: float, until: float) -> dict[bytes, Trace]:
         """Each trace with a span that ended in between, by its id."""
@@ -150,28 +143,27 @@ class _Copies:
         around = _AROUND * 10**9
         found: dict[bytes, Trace] = {}
         within: set[bytes] = set()
-        self.oldest = self.torn = 0
-        for message in self._messages(0):
-            for key, span in _spans(message):
-                ended = span.end_time_unix_nano
-                if not self.oldest or ended < self.oldest:
-                    self.oldest = ended
-                if not begin - around <= ended <= end + around:
-                    continue
-                if begin <= ended <= end:
-                    within.add(key)
-                if trace := found.get(key):
-                    trace.spans += 1
-                    trace.first, trace.last = min(trace.first, ended), max(trace.last, ended)
-                else:
-                    found[key] = Trace(1, ended, ended)
+        self.oldest = self.size = self.torn = 0
+        for key, span in self._all():
+            ended = span.end_time_unix_nano
+            if not self.oldest or ended < self.oldest:
+                self.oldest = ended
+            if not begin - around <= ended <= end + around:
+                continue
+            if begin <= ended <= end:
+                within.add(key)
+            if trace := found.get(key):
+                trace.spans += 1
+                trace.first, trace.last = min(trace.first, ended), max(trace.last, ended)
+            else:
+                found[key] = Trace(1, ended, ended)
         return {key: trace for key, trace in found.items() if key in within}
 
     def ids(self, traces: Collection[bytes], since: float) -> dict[bytes, set[bytes]]:
         """The ids of the spans of these traces."""
         found: dict[bytes, set[bytes]] = {key: set() for key in traces}
         for message in self._messages(since) if traces else ():
-            for key, span in _spans(message):
+            for key, span in copies.spans(message):
                 if key in found:
                     found[key].add(span.span_id)
         return found
@@ -191,91 +183,20 @@ class _Copies:
                     told = time.monotonic()
                     report(f"sent {sent:,} of {every:,}")
 
-    def _messages(self, since: float) -> Iterator[TracesData]:
-        """What was written into files that were still written to a little before ``since``, or later."""
-        for written, content in self._files():
-            if written < since - _AROUND:
-                continue
-            for message in messages(content):
+    def _all(self) -> Iterator[tuple[bytes, Span]]:
+        for _, content in copies.files(self._project):
+            self.size += len(content)
+            for message in copies.messages(content):
                 if message is None:
                     self.torn += 1
                 else:
-                    yield message
+                    yield from copies.spans(message)
 
-    def _files(self) -> Iterator[tuple[float, bytes]]:
-        from docker.errors import APIError, DockerException, NotFound
-
-        with contextlib.closing(engine.connect()) as client:
-            labels = [
-                f"com.docker.compose.project={self._project.compose_project}",
-                "com.docker.compose.service=collector",
-                "com.docker.compose.oneoff=False",
-            ]
-            there = client.containers.list(all=True, filters={"label": labels})
-            if not there:
-                raise LgtmError("There is no collector here.", "Run `make up`, or name the project's directory: lgtm -C …")
-            try:
-                stream, _ = there[0].get_archive(DIRECTORY)
-                with tarfile.open(fileobj=io.BufferedReader(_Stream(stream)), mode="r|") as archive:
-                    for entry in archive:
-                        if entry.isfile() and (source := archive.extractfile(entry)) is not None:
-                            yield entry.mtime, source.read()
-            except NotFound:
-                return  # no span has come yet
-            except (APIError, DockerException, requests.RequestException, tarfile.TarError) as error:
-                raise LgtmError(
-                    f"The collector's copies could not be read: {error}", "Try again; lgtm doctor may say why."
-                ) from None
-
-
-class _Stream(io.RawIOBase):
-    """The parts of an answer as a file that is read once."""
-
-    def __init__(self, parts: Iterable[bytes]) -> None:
-        self._parts = iter(parts)
-        self._left = memoryview(b"")
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        while not self._left:
-            part = next(self._parts, None)
-            if part is None:
-                return 0
-            self._left = memoryview(part)
-        number = min(len(buffer), len(self._left))
-        buffer[:number] = self._left[:number]
-        self._left = self._left[number:]
-        return number
-
-
-def messages(content: bytes) -> Iterator[TracesData | None]:
-    """The messages in a file of the exporter's: four bytes of length stand before each. None stands where some cannot be read.
-
-    A write that a full disk cut short leaves a part of one, and whole ones after it. One that is being written is left out.
-    """
-    decompressor = zstandard.ZstdDecompressor()
-    at, torn = 0, False
-    while (begin := content.find(_MAGIC, at + 4)) >= 0:
-        length = int.from_bytes(content[begin - 4 : begin], "big")
-        try:
-            message = TracesData.FromString(decompressor.decompress(content[begin : begin + length]))
-        except (zstandard.ZstdError, DecodeError):
-            at, torn = begin - 3, True
-            continue
-        if torn:
-            yield None
-        yield message
-        at, torn = begin + length, False
-
-
-def _spans(message: TracesData) -> Iterator[tuple[bytes, Any]]:
-    """Each span of a message, with the id of its trace."""
-    for resource in message.resource_spans:
-        for scope in resource.scope_spans:
-            for span in scope.spans:
-                yield span.trace_id, span
+    def _messages(self, since: float) -> Iterator[TracesData]:
+        """What was written into files that were still written to a little before ``since``, or later."""
+        for written, content in copies.files(self._project):
+            if written > since - _AROUND:
+                yield from (message for message in copies.messages(content) if message is not None)
 
 
 def _keep_only(message: TracesData, wanted: Mapping[bytes, Collection[bytes]]) -> int:
@@ -283,12 +204,12 @@ def _keep_only(message: TracesData, wanted: Mapping[bytes, Collection[bytes]]) -
     left = 0
     for resource in message.resource_spans:
         for scope in resource.scope_spans:
-            spans = [span for span in scope.spans if span.span_id in wanted.get(span.trace_id, ())]
+            every = list(scope.spans)
+            spans = [span for span in every if span.span_id in wanted.get(span.trace_id, ())]
             left += len(spans)
-            if len(spans) < len(scope.spans):
-                copies = [type(span).FromString(span.SerializeToString()) for span in spans]
+            if len(spans) < len(every):
                 del scope.spans[:]
-                scope.spans.extend(copies)
+                scope.spans.extend(spans)
     return left
 
 
@@ -324,7 +245,7 @@ def _matched(tempo: Tempo, begin: int, end: int) -> dict[bytes, int]:
     return matched
 
 
-def _span_ids(tempo: Tempo, trace: bytes) -> set[bytes]:
+def span_ids(tempo: Client, trace: bytes) -> set[bytes]:
     """The ids of the spans that Tempo has of a trace."""
     try:
         answer = tempo.call("GET", f"/api/traces/{trace.hex()}", accept="application/protobuf")
@@ -332,7 +253,7 @@ def _span_ids(tempo: Tempo, trace: bytes) -> set[bytes]:
         if error.status == 404:
             return set()
         raise
-    return {span.span_id for _, span in _spans(TracesData.FromString(answer.content))}
+    return {span.span_id for _, span in copies.spans(TracesData.FromString(answer.content))}
 
 
 class _Askers:
@@ -380,7 +301,7 @@ class _Askers:
         parts = [keys[number::_ASKERS] for number in range(_ASKERS)]
 
         def ask(client: Tempo, part: Sequence[bytes]) -> dict[bytes, set[bytes]]:
-            return {key: _span_ids(client, key) for key in part}
+            return {key: span_ids(client, key) for key in part}
 
         found: dict[bytes, set[bytes]] = {}
         for some in self._pool.map(ask, self._clients, parts):

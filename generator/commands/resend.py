@@ -14,6 +14,9 @@ from generator.console import State, report, terminal
 if TYPE_CHECKING:
     from generator.resend import Resent
 
+# Seconds: what is lacking from so soon after the beginning of the time that was asked for began before it.
+_NEAR = 120
+
 
 @click.command(
     epilog='Examples:\n\n\b\n  lgtm resend --dry-run\n  lgtm resend --since "yesterday 22:10" --until "yesterday 23:00"\n'
@@ -59,6 +62,8 @@ def as_text(found: Resent, dry_run: bool) -> list[str]:
         return lines
     what = f"{_many(found.lacking, 'span')} of {_many(found.lacking_traces, 'trace')}"
     lines.append(f"Of {every}, Tempo lacked {what}, which ended from {_when(found.first)} to {_when(found.last)}.")
+    if found.first - found.since < _NEAR and found.kept_since < found.since:
+        lines.append(f'It may lack more from before: lgtm resend --since "{_when(found.kept_since)}" looks at all copies.')
     if dry_run:
         lines.append("Nothing was sent. To send them: the same without --dry-run.")
     elif found.missing:

@@ -13,7 +13,7 @@ from generator import stack
 from generator.model import Model
 from generator.project import Project
 from generator.render import Artifact
-from generator.verify import alerting, drift, machine, metrics, reach, rules
+from generator.verify import alerting, drift, machine, metrics, reach, rules, traces
 from generator.verify.check import Check
 from generator.verify.look import SILENT, Kind, Look, in_parts
 
@@ -30,6 +30,7 @@ KINDS: Mapping[str, Kind] = {
     "probes": reach.probes,
     "slis": metrics.slis,
     "processes": metrics.processes,
+    "traces": traces.traces,
     "receivers": alerting.receivers,
     "watchdog": alerting.watchdog,
     "dashboards": drift.dashboards,

@@ -397,6 +397,17 @@ def test_burn_rates_pass_100_percent_when_their_alert_fires(run: tuple[bool, Ans
     assert (max(of_availability) > 1) is broken
 
 
+def test_the_last_hour_of_a_younger_objective_is_its_life(
+    promtool: Promtool, model: Model, queries: list[dashboards.Query], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tests.rules.test_dashboard_queries.BREAKS", 900)
+    expr = expr_of(queries, "service-shop", "Share of bad events")
+    found = answers(promtool, model, {expr}, broken=True, until=1800)
+    shares = {labels["region"]: value for labels, value in found.by_expr[expr] if labels["slo"] == "availability"}
+    # 75% of the events of one region failed for half of half an hour.
+    assert shares["eu"] == pytest.approx(0.375, abs=0.04)
+
+
 def test_percentiles_come_from_the_histogram(run: tuple[bool, Answers], queries: list[dashboards.Query]) -> None:
     broken, found = run
     p95 = found.by_expr[expr_of(queries, "service-shop", "Latency: latency", "B")][0][1]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import secrets
 import subprocess
 import time
@@ -172,8 +173,11 @@ def test_points_are_in_prometheus_by_remote_write_as_they_would_be_by_otlp(stack
 
 
 def test_spans_that_tempo_has_lost_are_sent_again_as_they_were(stack: Stack, client: docker.DockerClient) -> None:
-    service, end = f"lost-{uuid.uuid4().hex[:8]}", time.time_ns()
-    spans = [_span(end, 100, ("user.password", "hunter2"), ("company.id", f"company-{n}"), status=2) for n in range(40)]
+    service, end = f"lost-{uuid.uuid4().hex[:8]}", time.time_ns() - 60 * 10**9
+    spans = [
+        _span(end - number * 10 * 10**9, 100, ("user.password", "hunter2"), ("company.id", f"company-{number}"), status=2)
+        for number in range(40)
+    ]
     # A trace in two requests, of which Tempo is to have the one that comes after.
     parted = [{**_span(end, 100), "traceId": spans[0]["traceId"]} for _ in range(3)]
     resource = {"attributes": [_text("service.name", service)]}
@@ -196,9 +200,16 @@ def test_spans_that_tempo_has_lost_are_sent_again_as_they_were(stack: Stack, cli
         done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
         return done.returncode, json.loads(done.stdout)
 
+    def verified() -> dict[str, str]:
+        command = [str(LGTM), "-C", str(stack.project.root), "verify", "--only", "traces", "--json"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+        (check,) = json.loads(done.stdout)["checks"]
+        return {"level": check["level"], "text": check["text"]}
+
     before = until("Tempo has all", 30, lambda: found if len(found := held()) == 40 else None)
     code, nothing = resend("--dry-run")
     assert (code, nothing["lacking"]) == (0, 0) and nothing["spans"] >= 40
+    assert verified()["level"] == "ok"
 
     # Its volume is gone, which loses the same as a full disk, and at once.
     servers.compose(stack.project, "rm", "--stop", "--force", "tempo")
@@ -207,12 +218,14 @@ def test_spans_that_tempo_has_lost_are_sent_again_as_they_were(stack: Stack, cli
     stack.post("/v1/traces", {"resourceSpans": [{"resource": resource, "scopeSpans": [{"spans": parted}]}]})
     until("Tempo has what came after", 30, lambda: numbers() == [3])
 
+    assert verified()["level"] == "fail" and re.match(r"it lacks spans of \d+ of \d+ traces", verified()["text"])
     code, lost = resend("--dry-run")
     assert code == 1 and lost["lacking"] == lost["missing"] >= 40 and lost["lacking_traces"] >= 40
     assert numbers() == [3], "to look sends nothing"
     code, sent = resend("--at-once")
     assert (code, sent["lacking"], sent["missing"]) == (0, lost["lacking"], 0)
     assert numbers() == [1] * 39 + [4]
+    assert verified()["level"] == "ok"
     after = held()
     whole = [trace for trace in before if trace != spans[0]["traceId"]]
     assert [after[trace] for trace in whole] == [before[trace] for trace in whole]

@@ -15,7 +15,8 @@ from opentelemetry.proto.trace.v1.trace_pb2 import TracesData
 
 from generator.cli import cli
 from generator.commands.resend import as_text
-from generator.resend import DIRECTORY, SLACK, Resent, _keep_only, messages
+from generator.copies import LATEST, messages
+from generator.resend import SLACK, Resent, _keep_only
 from generator.units import Duration
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -80,7 +81,7 @@ def test_the_wait_is_as_long_as_tempo_counts_spans() -> None:
 
 def test_the_collector_keeps_what_it_hands_to_tempo_and_after_redaction() -> None:
     collector = yaml.safe_load((ROOT / "collector" / "collector.yaml").read_text(encoding="utf-8"))
-    assert collector["exporters"]["file/spans"]["path"].startswith(f"{DIRECTORY}/")
+    assert collector["exporters"]["file/spans"]["path"] == LATEST
     for name, pipeline in collector["service"]["pipelines"].items():
         assert ("file/spans" in pipeline["exporters"]) == ("otlp_grpc/tempo" in pipeline["exporters"]), name
     assert {"redaction/names", "redaction/values"} <= {*collector["service"]["pipelines"]["traces"]["processors"]}
@@ -89,7 +90,7 @@ def test_the_collector_keeps_what_it_hands_to_tempo_and_after_redaction() -> Non
 def _found(**more: object) -> Resent:
     known: dict[str, object] = {
         "since": 1000.0, "until": 4600.0, "kept_since": 900.0, "spans": 50, "traces": 5, "lacking": 12, "lacking_traces": 1,
-        "first": 2000.0, "last": 2060.0, "missing": 0, "torn": 0,
+        "first": 2000.0, "last": 2060.0, "missing": 0, "size": 4096, "torn": 0,
     }  # fmt: skip
     return Resent(**{**known, **more})  # type: ignore[arg-type]
 

@@ -246,9 +246,14 @@ def even_spending(slo_window: Duration, service: str, slo: str) -> str:
     return f"1 - ({_END} - time() < {plain(slo_window.seconds)}) / {plain(slo_window.seconds)} and on () {budget}"
 
 
-def error_ratio(window: str, service: str, slo: str) -> str:
-    """The share of bad events over a window, by SLO and group."""
-    return names.error_ratio(window) + where(service=service, slo=slo)
+def error_ratio(window: Duration, service: str, slo: str) -> str:
+    """The share of bad events over a window, by SLO and group; where the SLO is younger, over its life.
+
+    What is recorded counts the time before it began as good, since an alert must not take minutes for hours.
+    """
+    labels = where(service=service, slo=slo)
+    lived = f"clamp_max((time() - {names.HISTORY_START}{labels}) / {plain(window.seconds)}, 1)"
+    return f"{names.error_ratio(window)}{labels} / {lived}"
 
 
 def recent_ratio(service: str, slo: str) -> str:

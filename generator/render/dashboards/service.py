@@ -255,7 +255,7 @@ def _objective(service: ResolvedService) -> Section:
         "Share of bad events",
         "Above the dashed line more fails than is promised. Compare with marks of deployments and alerts: what changed then?",
         [
-            Ask(ask.error_ratio("1h", service.name, CHOSEN), "Last hour" + groups),
+            Ask(ask.error_ratio(Duration.of("1h"), service.name, CHOSEN), "Last hour" + groups),
             Ask(ask.recent_ratio(service.name, CHOSEN), "Last 5 min" + groups),
             Ask(ask.budget(service.name, CHOSEN), "Allowed"),
         ],

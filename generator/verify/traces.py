@@ -1,0 +1,69 @@
+"""Whether Tempo has what the collector has handed over: it acknowledges spans that it loses, and says that it is well."""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Iterator
+from datetime import datetime
+
+from generator import copies, resend, words
+from generator.verify.check import Check
+from generator.verify.look import Look
+
+_MINUTES = 15
+# What is younger may be under way.
+_UNDER_WAY = 30
+# So many traces are asked for, from all over that time: a hole of twenty seconds is seen.
+_ASKED = 60
+# Of the spans' queue: less is under way at any moment.
+_WAITING_BYTES = 4_000_000
+_QUEUE = 'max(otelcol_exporter_queue_size{exporter="otlp_grpc/tempo"})'
+
+
+def traces(look: Look) -> Iterator[Check]:
+    """Traces of the last minutes that the collector has copies of are in Tempo, as far as some of them show."""
+    waiting = max((size for _, size in look.query(_QUEUE)), default=0.0)
+    if waiting > _WAITING_BYTES:
+        text = f"{waiting / 1e6:.0f} MB of spans wait in the collector's queue for Tempo"
+        yield Check(
+            "traces", "tempo", "skipped", text, "Look again when they are through; `lgtm logs tempo` says what keeps them."
+        )
+        return
+    asked = _some(look, time.time())
+    if not asked:
+        yield Check("traces", "tempo", "skipped", f"no span has come in the last {_MINUTES} minutes")
+        return
+    held = look.every({key: functools.partial(_held, look, key) for key in asked})
+    lacking = {key: ended for key, (ended, spans) in asked.items() if spans - held[key]}
+    if not lacking:
+        yield Check(
+            "traces", "tempo", "ok", f"it has {words.plural(asked, 'trace')} that the collector handed over, each whole"
+        )
+        return
+    first, last = (datetime.fromtimestamp(at(lacking.values())).astimezone() for at in (min, max))
+    when = f"from {first:%H:%M:%S} to {last:%H:%M:%S}"
+    text = f"it lacks spans of {len(lacking)} of {words.plural(asked, 'trace')} that were asked for, which ended {when}"
+    cure = "If its disk was full: make room, then `docker compose restart tempo`. `lgtm resend` sends what it lacks."
+    yield Check("traces", "tempo", "fail" if len(lacking) > 1 else "warn", text, cure)
+
+
+def _held(look: Look, trace: bytes) -> set[bytes]:
+    return resend.span_ids(look.client("tempo"), trace)
+
+
+def _some(look: Look, now: float) -> dict[bytes, tuple[float, set[bytes]]]:
+    """When it ended (Unix seconds), and its spans, of each of some traces of the last minutes, evenly spread over them."""
+    found: dict[bytes, tuple[float, set[bytes]]] = {}
+    for _, content in copies.files(look.project, copies.LATEST):
+        for message in copies.messages(content):
+            for key, span in copies.spans(message) if message is not None else ():
+                ended, spans = found.get(key, (0.0, set()))
+                spans.add(span.span_id)
+                found[key] = (max(ended, span.end_time_unix_nano / 1e9), spans)
+    chosen: dict[int, bytes] = {}
+    begin, length = now - _MINUTES * 60, _MINUTES * 60 - _UNDER_WAY
+    for key, (ended, _) in found.items():
+        if begin <= ended < begin + length:
+            chosen.setdefault(int((ended - begin) / length * _ASKED), key)
+    return {key: found[key] for key in chosen.values()}
