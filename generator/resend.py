@@ -37,10 +37,11 @@ _SHOWN_WITHIN = 90.0
 _TAKEN_WITHIN = 120.0
 
 
-@dataclass
+@dataclass(slots=True)
 class Trace:
-    """What the copies hold of a trace: number of spans (one that was sent twice counts twice), and when they ended, in Unix
-    nanoseconds, the first and the last."""
+    """What the copies hold of a trace: how many spans (one that was sent twice counts twice), and when the first and the
+    last of them ended, in Unix nanoseconds.
+    """
 
     spans: int
     first: int
@@ -172,10 +173,12 @@ class _Copies:
         """Send these spans to the collector. Raises LgtmError when it takes none for two minutes."""
         url = f"{otlp.address(self._project)}/v1/traces"
         sent, every, told = 0, _count(wanted), time.monotonic()
+        # There may be two copies of one, and of what is sent now there is another one at once.
+        left = {key: set(ids) for key, ids in wanted.items()}
         with requests.Session() as session:
             session.trust_env = False  # a proxy for the web is not the way to a collector
             for message in self._messages(since):
-                if not (number := _keep_only(message, wanted)):
+                if not (number := _take(message, left)):
                     continue
                 _post(session, url, message.SerializeToString())
                 sent += number
@@ -199,18 +202,23 @@ class _Copies:
                 yield from (message for message in copies.messages(content) if message is not None)
 
 
-def _keep_only(message: TracesData, wanted: Mapping[bytes, Collection[bytes]]) -> int:
-    """Take all other spans out of the message; how many are left."""
-    left = 0
+def _take(message: TracesData, wanted: Mapping[bytes, set[bytes]]) -> int:
+    """Leave only these spans in the message, each of which is wanted no more then; how many there are."""
+    taken = 0
     for resource in message.resource_spans:
         for scope in resource.scope_spans:
             every = list(scope.spans)
-            spans = [span for span in every if span.span_id in wanted.get(span.trace_id, ())]
-            left += len(spans)
+            spans = []
+            for span in every:
+                ids = wanted.get(span.trace_id, set())
+                if span.span_id in ids:
+                    ids.remove(span.span_id)
+                    spans.append(span)
+            taken += len(spans)
             if len(spans) < len(every):
                 del scope.spans[:]
                 scope.spans.extend(spans)
-    return left
+    return taken
 
 
 def _post(session: requests.Session, url: str, body: bytes) -> None:

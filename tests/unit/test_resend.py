@@ -16,7 +16,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import TracesData
 from generator.cli import cli
 from generator.commands.resend import as_text
 from generator.copies import LATEST, messages
-from generator.resend import SLACK, Resent, _keep_only
+from generator.resend import SLACK, Resent, _take
 from generator.units import Duration
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -67,11 +67,14 @@ def test_a_write_that_was_cut_short_loses_no_other(left: int) -> None:
     assert _names(list(messages(one + three + torn[:left]))) == ["one" * 10, "three" * 10], "that is being written"
 
 
-def test_only_what_is_lacking_is_sent() -> None:
-    message = _message((A, b"1"), (B, b"1"), (A, b"2"))
-    assert _keep_only(message, {A: {b"2"}, B: {b"9"}}) == 1
+def test_only_what_is_lacking_is_sent_and_once() -> None:
+    wanted = {A: {b"2", b"3"}, B: {b"9"}}
+    message = _message((A, b"1"), (B, b"1"), (A, b"2"), (A, b"2"))
+    assert _take(message, wanted) == 1
     assert [(s.trace_id, s.span_id) for s in message.resource_spans[0].scope_spans[0].spans] == [(A, b"2")]
-    assert _keep_only(message, {}) == 0
+    assert _take(_message((A, b"2"), (A, b"3")), wanted) == 1
+    assert _take(_message((A, b"2"), (A, b"3")), wanted) == 0
+    assert wanted == {A: set(), B: {b"9"}}
 
 
 def test_the_wait_is_as_long_as_tempo_counts_spans() -> None:
