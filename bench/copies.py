@@ -7,10 +7,10 @@ import os
 import shutil
 import socket
 import uuid
-from collections.abc import Callable
 from pathlib import Path
 
 from generator import engine, stack
+from generator.progress import Report
 from generator.project import DEFAULTS, Project
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -62,7 +62,7 @@ def copy_of_repository(place: Path, **settings: str) -> Project:
     return Project.load(place)
 
 
-def destroy_left_behind(report: Callable[[str], None]) -> None:
+def destroy_left_behind(report: Report) -> None:
     """Delete the stacks of copies whose process ended without it: killed, or out of patience with a Ctrl-C.
 
     Raises LgtmError when Docker does not answer, or not as it should.

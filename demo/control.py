@@ -14,7 +14,6 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -22,6 +21,7 @@ from typing import Any, cast
 import requests
 
 from generator.errors import LgtmError
+from generator.progress import Report
 from generator.project import Project
 
 LOOPBACK = "127.0.0.1"
@@ -159,9 +159,7 @@ def _check_ports(project: Project, addresses: list[str]) -> None:
             )
 
 
-def start(
-    project: Project, report: Callable[[str], None], rate: float = DEFAULT_RATE, heartbeat: float = DEFAULT_HEARTBEAT
-) -> Running:
+def start(project: Project, report: Report, rate: float = DEFAULT_RATE, heartbeat: float = DEFAULT_HEARTBEAT) -> Running:
     """Start the demo in the background and wait until it answers; when it already runs, say so and change nothing.
 
     ``rate`` is the requests per second that its users send; 0 for none. ``heartbeat`` is how many seconds without a beat
@@ -234,7 +232,7 @@ def _missing(module: str) -> bool:
         return True
 
 
-def stop(project: Project, report: Callable[[str], None]) -> bool:
+def stop(project: Project, report: Report) -> bool:
     """Stop the demo and wait for its end. False when none was running. Raises LgtmError when it does not end."""
     running = status(project)
     if running is None:

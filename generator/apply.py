@@ -29,6 +29,7 @@ import yaml
 from generator import engine, rendered, servers
 from generator import secrets as secret_files
 from generator.errors import LgtmError
+from generator.progress import Report
 from generator.project import Project
 from generator.render import Artifact
 from generator.rendered import (
@@ -36,7 +37,6 @@ from generator.rendered import (
     TREES,
     Difference,
     Files,
-    Report,
 )
 from generator.targets import (
     OPTIONAL,

@@ -15,7 +15,7 @@ import ipaddress
 import math
 import re
 from array import array
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, tzinfo
 from decimal import Decimal
@@ -32,6 +32,7 @@ from generator import names
 from generator.diagnostics import did_you_mean
 from generator.errors import LgtmError
 from generator.model import Model, ResolvedService, ResolvedSlo
+from generator.progress import Report
 from generator.promql import quote
 from generator.render import rules
 from generator.servers import AnswerError, Client, UnreachableError, value
@@ -302,7 +303,7 @@ def backtest(
     only: Collection[Key] | None = None,
     step: int = STEP,
     suggest: bool = False,
-    report: Callable[[str], None] = lambda line: None,
+    report: Report = lambda line: None,
 ) -> Backtest:
     """Replay the alerts of a model from ``start`` to ``end`` (Unix time) on what Prometheus has.
 

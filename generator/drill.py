@@ -32,12 +32,11 @@ import requests
 from generator import burn, names, servers
 from generator.errors import LgtmError
 from generator.model import BurnWindow, Model, ResolvedAlert, ResolvedService, ResolvedSlo
+from generator.progress import Report
 from generator.project import Project
 from generator.receivers import Webhook
 from generator.render.rules import STEP
 from generator.units import Duration
-
-Report = Callable[[str], None]
 
 COMMAND_SECONDS = 60.0
 # What a delivery and a look at it may take.

@@ -12,7 +12,7 @@ import socket
 import struct
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,12 +21,12 @@ from typing import TYPE_CHECKING
 import requests
 
 from generator.errors import LgtmError
+from generator.progress import Report
 
 if TYPE_CHECKING:
     import docker
     from docker.models.containers import Container
 
-Report = Callable[[str], None]
 
 DEFAULT_SOCKET = "/var/run/docker.sock"
 # What a daemon says that we started ourselves.

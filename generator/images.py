@@ -41,8 +41,7 @@ import requests
 from docker.context import ContextAPI
 
 from generator.errors import LgtmError
-
-Report = Callable[[str], None]
+from generator.progress import Report
 
 PUBLIC_REGISTRY = "docker.io"
 BUILT_REGISTRY = "localhost"

@@ -36,6 +36,7 @@ from generator.model import (
     ResolvedSlo,
     alert_labels,
 )
+from generator.progress import Report
 from generator.project import Project
 from generator.receivers import Receiver, Secret
 from generator.render import Artifact
@@ -303,7 +304,7 @@ def with_impact(
     new: Model,
     url: str,
     days: int,
-    report: Callable[[str], None],
+    report: Report,
     *,
     end: float | None = None,
 ) -> Plan:

@@ -21,18 +21,18 @@ import shutil
 import stat
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Literal
 
 from generator.errors import LgtmError
+from generator.progress import Report
 from generator.render import Artifact
 
 if TYPE_CHECKING:
     pass
 
-Report = Callable[[str], None]
 # Relative path inside ``generated/`` → content.
 Files = Mapping[str, bytes]
 

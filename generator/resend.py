@@ -19,8 +19,8 @@ import requests
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, TracesData
 
 from generator import copies, otlp, words
-from generator.engine import Report
 from generator.errors import LgtmError
+from generator.progress import Report
 from generator.project import Project
 from generator.servers import AnswerError, Client, Tempo
 

@@ -19,9 +19,9 @@ from generator.errors import LgtmError
 from generator.history import Entry, Snapshot
 from generator.model import Model
 from generator.plan import Plan
+from generator.progress import Report
 from generator.project import Project
 from generator.render import Artifact
-from generator.rendered import Report
 from generator.targets import Fault
 
 # Shown when a proof or a check has found more.

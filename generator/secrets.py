@@ -14,11 +14,12 @@ import os
 import secrets as randomness
 import tarfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from generator.errors import LgtmError
+from generator.progress import Report
 from generator.project import Project
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ def directory(project: Project) -> Path:
     return project.root / "secrets"
 
 
-def ensure(project: Project, report: Callable[[str], None] | None = None) -> bool:
+def ensure(project: Project, report: Report | None = None) -> bool:
     """Close ``secrets/`` to other users and make Grafana's admin password when there is none.
 
     Returns whether a password was made. Raises SecretsError when the directory cannot be written.

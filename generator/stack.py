@@ -30,8 +30,9 @@ import yaml
 from dotenv import dotenv_values
 
 from generator import engine, secrets
-from generator.engine import DockerUnavailableError, Report
+from generator.engine import DockerUnavailableError
 from generator.errors import LgtmError
+from generator.progress import Report
 from generator.project import DEFAULTS, Project
 
 if TYPE_CHECKING:

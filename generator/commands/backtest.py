@@ -6,7 +6,7 @@ import dataclasses
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, tzinfo
 from pathlib import Path
@@ -20,6 +20,7 @@ from rich.table import Table
 from generator import words
 from generator.console import State, escaped, load_spec, report, terminal
 from generator.errors import LgtmError
+from generator.progress import Report
 from generator.units import Duration, percent
 
 if TYPE_CHECKING:
@@ -100,7 +101,7 @@ def backtest(
 
 
 @contextmanager
-def _progress() -> Iterator[Callable[[str], None]]:
+def _progress() -> Iterator[Report]:
     """On a terminal one line that changes, elsewhere nothing but that it began: a log of a hundred lines helps nobody."""
     console = terminal(stderr=True)
     if console.is_terminal:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import click
 
 from generator.console import State, escaped, read_spec, report, terminal
 from generator.plan import Plan
+from generator.progress import Report
 
 _COLOURS = {"added": "green", "changed": "yellow", "removed": "red"}
 
@@ -55,7 +55,7 @@ def plan(state: State, against: tuple[str, ...], backtest: bool, days: int, styl
     planned = plans.make(base, found, artifacts, files, snapshot.digest)
     if backtest and base.model is not None:
         told = terminal(stderr=True).is_terminal  # a log needs no progress
-        say: Callable[[str], None] = report if told else lambda line: None
+        say: Report = report if told else lambda line: None
         planned = plans.with_impact(
             planned,
             base.model,

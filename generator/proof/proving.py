@@ -17,6 +17,7 @@ import yaml
 from generator import burn, engine, names, servers, stack
 from generator.errors import LgtmError
 from generator.model import Model, alert_labels
+from generator.progress import Report
 from generator.project import Project
 from generator.promtool import IDLE, PLACE, Look, Promtool, PromtoolError, put
 from generator.proof import routes, rules
@@ -31,8 +32,6 @@ LABEL = "lgtm.proof"
 WORKERS = 2
 # Test files for each call of promtool: few enough for progress to be seen, enough for its start not to matter.
 BATCH = 12
-
-Report = Callable[[str], None]
 
 
 class ProofError(LgtmError):

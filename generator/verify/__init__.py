@@ -7,17 +7,16 @@ what was asked (`look`); a server that does not answer is told once, and what ne
 from __future__ import annotations
 
 import concurrent.futures
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from generator import stack
 from generator.model import Model
+from generator.progress import Report
 from generator.project import Project
 from generator.render import Artifact
 from generator.verify import alerting, drift, machine, metrics, reach, rules, traces
 from generator.verify.check import Check
 from generator.verify.look import SILENT, Kind, Look, in_parts
-
-Report = Callable[[str], None]
 
 # In the order in which they are printed: what explains the rest first.
 KINDS: Mapping[str, Kind] = {

@@ -17,6 +17,7 @@ import pytest
 
 from generator import images
 from generator.images import BuildError, EngineError, ImageError, Progress, PullError, Refusal
+from generator.progress import Report
 
 ROOT = Path(__file__).parents[2]
 PROMETHEUS = "prom/prometheus:v3.15.0"
@@ -43,7 +44,7 @@ class FakeEngine:
     def labels(self, ref: str) -> Mapping[str, str] | None:
         return self.local.get(ref)
 
-    def pull(self, ref: str, patience: float, report: images.Report) -> None:
+    def pull(self, ref: str, patience: float, report: Report) -> None:
         self.asked.append(ref)
         self.patience.append(patience)
         if self.registry is None:
@@ -227,7 +228,7 @@ def test_another_version_than_the_recipes_is_absent_and_says_why(project: Path) 
 
 def test_a_full_disk_while_pulling_is_no_reason_to_build(project: Path) -> None:
     class FullDisk(FakeEngine):
-        def pull(self, ref: str, patience: float, report: images.Report) -> None:
+        def pull(self, ref: str, patience: float, report: Report) -> None:
             raise images._pull_error("write /var/lib/docker/tmp/x: no space left on device")
 
     with pytest.raises(ImageError, match="no space left") as caught:
