@@ -430,9 +430,9 @@ def run(stand: Stand, server: str, fault: str, rates: dict[str, float]) -> Cell:
     cell.sent["silences"], cell.found["silences"] = len(alerting.silences), alerting.kept()
     if leaked := told & _silenced():
         cell.notes.append(f"{len(leaked)} silenced alerts were sent")
-    # Prometheus takes up where it was after its second evaluation, a minute after its start.
-    if waiting is not None and not _until(100, lambda: (_waits_since(stand) or 0.0) - waiting <= back + 60):
-        cell.notes.append("an alert that waits began anew")
+    # The time without Prometheus does not count: from its last evaluation to the second one after its start.
+    if waiting is not None and not _until(100, lambda: -1 < (_waits_since(stand) or 0.0) - waiting <= back + 90):
+        cell.notes.append(f"an alert that waits waits {(_waits_since(stand) or 0.0) - waiting:.0f} s less")
     _demo(stand, cell, begun, ended)
     cell.more["tempo_memory"] = stand.memory("tempo")
     say(f"  in {cell.sent}")

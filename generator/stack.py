@@ -86,7 +86,7 @@ CONFIGURATION = ("prometheus", "alertmanager", "loki", "tempo", "collector", "bl
 
 # Hand-written configuration that a server reads only when it starts.
 READ_AT_START: Mapping[str, tuple[str, ...]] = {
-    "prometheus": ("prometheus/prometheus.yml",),
+    "prometheus": ("prometheus/prometheus.yml", "prometheus/start.sh"),
     "loki": ("loki/loki.yaml",),
     "tempo": ("tempo/tempo.yaml",),
     "collector": ("collector/collector.yaml",),

@@ -193,6 +193,31 @@ def test_a_silence_younger_than_alertmanager_s_file_outlives_its_kill(stack: Sta
     eventually(lambda: made <= {found["id"] for found in requests.get(url, timeout=10).json()})
 
 
+@pytest.mark.parametrize(("size", "starts"), [("64m", False), ("1g", True)])
+def test_prometheus_starts_only_where_it_has_room_to_mend_its_log(
+    stack: Stack, client: docker.DockerClient, size: str, starts: bool
+) -> None:
+    running = client.containers.get(containers(client, stack.project)["prometheus"]["Id"])
+    assert running.attrs["Path"] == "/bin/sh" and "prometheus" in running.top()["Processes"][0][-1].split()[0]
+    container = client.containers.run(
+        servers.image(stack.project, "prometheus"),
+        ["--version"],
+        entrypoint=running.attrs["Config"]["Entrypoint"],
+        user=running.attrs["Config"]["User"],
+        volumes={str(stack.project.root / "prometheus"): {"bind": "/etc/prometheus", "mode": "ro"}},
+        tmpfs={"/prometheus": f"size={size},mode=1777"},
+        detach=True,
+    )
+    try:
+        code, said = container.wait()["StatusCode"], container.logs().decode()
+    finally:
+        container.remove(force=True, v=True)
+    if starts:
+        assert code == 0 and said.startswith("prometheus, version ")
+    else:
+        assert code == 1 and said == "No room: 64 MiB are free on its disk, and it needs 512 to start without losing data.\n"
+
+
 def test_an_edited_configuration_takes_effect_and_no_other_server_is_touched(stack: Stack, client: docker.DockerClient) -> None:
     path = stack.project.root / "loki" / "loki.yaml"
     before = {name: attributes["Id"] for name, attributes in containers(client, stack.project).items()}
