@@ -6,6 +6,7 @@ Grafana itself cannot be had without a registry; its panels send these very quer
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -221,3 +222,18 @@ def test_every_panel_answers_well_and_broken(watched: Watched, capsys: pytest.Ca
     with capsys.disabled():
         print(f"\npanels that were asked: {len(broken)}; empty, well and broken: {len(empty)}")
     assert set(drawn) <= set(broken)
+
+
+def test_the_servers_metrics_have_the_names_that_pages_and_alerts_read(watched: Watched) -> None:
+    """A panel that reads many may answer without some of them: after a move to another version, say."""
+    generated = [watched.project.root / "grafana/generated/dashboards/stack.json"]
+    generated += sorted((watched.project.root / "prometheus/generated/rules").glob("*.yaml"))
+    prefixes = "otelcol|prometheus|loki|tempo|tempodb|alertmanager|net_conntrack|process_cpu|process_resident|process_start|go"
+    # `"` for names of exporters, `:` for names of groups
+    named = re.compile(rf'(?<!["\w:/])(?:{prefixes})_[a-z0-9_]+[a-z0-9](?![\w:])')
+    read = {name for file in generated for name in named.findall(file.read_text(encoding="utf-8"))}
+    assert len(read) > 40
+    there = {*watched.get("prometheus", "/api/v1/label/__name__/values").json()["data"]}
+    # Born with the first of the troubles that they count, or after hours.
+    later = re.compile(r"otelcol_exporter_(enqueue|send)_failed_.*|loki_(discarded|prometheus_rule|ingester_chunk_stored)_.*")
+    assert {name for name in read - there if not later.fullmatch(name)} == set()
