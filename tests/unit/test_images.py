@@ -338,12 +338,14 @@ def test_a_dockerfile_copies_what_is_in_its_context(
 ) -> None:
     go = fake_go(COMPILES).parent / "go"
     mod = (recipe.directory / "go.mod").read_text(encoding="utf-8")
-    if recipe.packages == ("tool",):
-        block = re.search(r"^tool \(\n(.*?)^\)", mod, re.MULTILINE | re.DOTALL)
-        tools = block[1].split() if block else re.findall(r"^tool (\S+)$", mod, re.MULTILINE)
-    else:
-        tools = re.findall(r"^module (\S+)$", mod, re.MULTILINE)
-    for tool in tools:
+    programs: list[str] = []
+    for package in recipe.packages:
+        if package == "tool":
+            block = re.search(r"^tool \(\n(.*?)^\)", mod, re.MULTILINE | re.DOTALL)
+            programs += block[1].split() if block else re.findall(r"^tool (\S+)$", mod, re.MULTILINE)
+        else:
+            programs += re.findall(r"^module (\S+)$", mod, re.MULTILINE) if package == "." else [package]
+    for tool in programs:
         (tmp_path / tool.rpartition("/")[2]).write_bytes(b"ELF")
     context = io.BytesIO()
     images.write_context(context, recipe, tmp_path, go)
