@@ -55,7 +55,9 @@ def as_text(found: Resent, dry_run: bool) -> list[str]:
     if found.kept_since > found.since:
         lines.append(f"The collector's copies reach back to {_when(found.kept_since)}: what came before is not known.")
     if found.torn:
-        lines.append(f"{found.torn} places of its files cannot be read, as after a full disk: what stood there is not known.")
+        lines.append(
+            f"{_many(found.torn, 'place')} in its files cannot be read, as after a full disk: what stood there is not known."
+        )
     every = f"{_many(found.spans, 'span')} of {_many(found.traces, 'trace')}"
     if not found.lacking or found.first is None or found.last is None:
         lines.append(f"Tempo has all that there are copies of from then: {every}.")

@@ -16,6 +16,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import TracesData
 from generator.cli import cli
 from generator.commands.resend import as_text
 from generator.copies import LATEST, messages
+from generator.incident.moment import parse_time
 from generator.resend import SLACK, Resent, _take
 from generator.units import Duration
 
@@ -108,7 +109,10 @@ def test_what_a_person_is_told() -> None:
         "Tempo has all that there are copies of from then: 50 spans of 5 traces."
     ]
     assert "reach back to" in as_text(_found(kept_since=2000.0), dry_run=False)[0]
-    assert "2 places" in as_text(_found(torn=2), dry_run=False)[0]
+    assert "2 places in" in as_text(_found(torn=2), dry_run=False)[0]
+    assert not [line for line in as_text(_found(), dry_run=False) if "more from before" in line]
+    (earlier,) = [line for line in as_text(_found(first=1060.0), dry_run=False) if "more from before" in line]
+    assert parse_time(earlier.split('"')[1]).timestamp() == 900.0, "it can be run as it is shown"
     assert as_text(_found(kept_since=None), dry_run=False) == [
         "The collector has no copies: no span has come since it keeps them."
     ]
