@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 from datetime import datetime
 
-from generator import copies, resend, words
+from generator import words
 from generator.verify.check import Check
 from generator.verify.look import Look
 
@@ -49,11 +49,15 @@ def traces(look: Look) -> Iterator[Check]:
 
 
 def _held(look: Look, trace: bytes) -> set[bytes]:
+    from generator import resend
+
     return resend.span_ids(look.client("tempo"), trace)
 
 
 def _some(look: Look, now: float) -> dict[bytes, tuple[float, set[bytes]]]:
     """When it ended (Unix seconds), and its spans, of each of some traces of the last minutes, evenly spread over them."""
+    from generator import copies  # late: it reads protobuf, and `apply` looks at other kinds only
+
     found: dict[bytes, tuple[float, set[bytes]]] = {}
     for _, content in copies.files(look.project, copies.LATEST):
         for message in copies.messages(content):
