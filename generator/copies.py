@@ -24,7 +24,7 @@ _MAGIC = bytes.fromhex("28b52ffd")  # the beginning of each zstd frame, RFC 8878
 
 
 def files(project: Project, path: str = DIRECTORY) -> Iterator[tuple[float, bytes]]:
-    """When each file was last written (Unix seconds), and its content: up to 64 MiB. None where no span has come yet.
+    """When each file was last written (Unix seconds), and its content: up to 64 MiB. There is none where no span has come yet.
 
     Raises LgtmError where there is no collector, and where Docker does not give them.
     """

@@ -17,9 +17,10 @@ def lasting(seconds: float) -> str:
     return f"{seconds:.3g} s"
 
 
-def plural(things: Sized, word: str) -> str:
+def plural(things: Sized | int, word: str) -> str:
     """So many things, in words."""
-    return f"{len(things)} {word}{'' if len(things) == 1 else 's'}"
+    number = things if isinstance(things, int) else len(things)
+    return f"{number:,} {word}{'' if number == 1 else 's'}"
 
 
 def moment(text: str) -> float:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from generator import words
 from generator.console import State, report, terminal
 
 if TYPE_CHECKING:
@@ -55,14 +56,12 @@ def as_text(found: Resent, dry_run: bool) -> list[str]:
     if found.kept_since > found.since:
         lines.append(f"The collector's copies reach back to {_when(found.kept_since)}: what came before is not known.")
     if found.torn:
-        lines.append(
-            f"{_many(found.torn, 'place')} in its files cannot be read, as after a full disk: what stood there is not known."
-        )
-    every = f"{_many(found.spans, 'span')} of {_many(found.traces, 'trace')}"
+        lines.append(f"{words.plural(found.torn, 'place')} in its files cannot be read: what stood there is not known.")
+    every = f"{words.plural(found.spans, 'span')} of {words.plural(found.traces, 'trace')}"
     if not found.lacking or found.first is None or found.last is None:
         lines.append(f"Tempo has all that there are copies of from then: {every}.")
         return lines
-    what = f"{_many(found.lacking, 'span')} of {_many(found.lacking_traces, 'trace')}"
+    what = f"{words.plural(found.lacking, 'span')} of {words.plural(found.lacking_traces, 'trace')}"
     lines.append(f"Of {every}, Tempo lacked {what}, which ended from {_when(found.first)} to {_when(found.last)}.")
     if found.first - found.since < _NEAR and found.kept_since < found.since:
         lines.append(f'It may lack more from before: lgtm resend --since "{_when(found.kept_since)}" looks at all copies.')
@@ -70,16 +69,12 @@ def as_text(found: Resent, dry_run: bool) -> list[str]:
         lines.append("Nothing was sent. To send them: the same without --dry-run.")
     elif found.missing:
         lines.append(
-            f"They were sent again, and it still lacks {_many(found.missing, 'span')}. Is its disk full? Make room, then: "
-            "docker compose restart tempo, and this once more."
+            f"They were sent again, and it still lacks {words.plural(found.missing, 'span')}. Is its disk full? Make room, "
+            "then: docker compose restart tempo, and this once more."
         )
     else:
         lines.append("They were sent again, and it has them all.")
     return lines
-
-
-def _many(number: int, word: str) -> str:
-    return f"{number:,} {word}{'' if number == 1 else 's'}"
 
 
 def _when(at: float) -> str:
