@@ -18,7 +18,7 @@ from typing import Any
 import requests
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, TracesData
 
-from generator import copies, otlp, words
+from generator import otlp, span_copies, words
 from generator.errors import LgtmError
 from generator.progress import Report
 from generator.project import Project
@@ -164,7 +164,7 @@ class _Copies:
         """The ids of the spans of these traces."""
         found: dict[bytes, set[bytes]] = {key: set() for key in traces}
         for message in self._messages(since) if traces else ():
-            for key, span in copies.spans(message):
+            for key, span in span_copies.spans(message):
                 if key in found:
                     found[key].add(span.span_id)
         return found
@@ -187,19 +187,19 @@ class _Copies:
                     report(f"sent {sent:,} of {every:,}")
 
     def _all(self) -> Iterator[tuple[bytes, Span]]:
-        for _, content in copies.files(self._project):
+        for _, content in span_copies.files(self._project):
             self.size += len(content)
-            for message in copies.messages(content):
+            for message in span_copies.messages(content):
                 if message is None:
                     self.torn += 1
                 else:
-                    yield from copies.spans(message)
+                    yield from span_copies.spans(message)
 
     def _messages(self, since: float) -> Iterator[TracesData]:
         """What was written into files that were still written to a little before ``since``, or later."""
-        for written, content in copies.files(self._project):
+        for written, content in span_copies.files(self._project):
             if written > since - _AROUND:
-                yield from (message for message in copies.messages(content) if message is not None)
+                yield from (message for message in span_copies.messages(content) if message is not None)
 
 
 def _take(message: TracesData, wanted: Mapping[bytes, set[bytes]]) -> int:
@@ -261,7 +261,7 @@ def span_ids(tempo: Client, trace: bytes) -> set[bytes]:
         if error.status == 404:
             return set()
         raise
-    return {span.span_id for _, span in copies.spans(TracesData.FromString(answer.content))}
+    return {span.span_id for _, span in span_copies.spans(TracesData.FromString(answer.content))}
 
 
 class _Askers:

@@ -62,10 +62,10 @@ def _held(look: Look, trace: bytes) -> set[bytes]:
 
 def _some(look: Look, now: float) -> dict[bytes, tuple[float, set[bytes]]]:
     """When it ended (Unix seconds), and its spans, of each of some traces of the last minutes, evenly spread over them."""
-    from generator import copies  # late: it reads protobuf, and `apply` looks at other kinds only
+    from generator import span_copies  # late: it reads protobuf, and `apply` looks at other kinds only
 
     begin, length = now - _MINUTES * 60, _MINUTES * 60 - _UNDER_WAY
-    tails = [content[-_READ_BYTES:] for _, content in copies.files(look.project, copies.LATEST)]
+    tails = [content[-_READ_BYTES:] for _, content in span_copies.files(look.project, span_copies.LATEST)]
     chosen: dict[int, bytes] = {}
     for key, span in _spans(tails):
         after = span.end_time_unix_nano / 1e9 - begin
@@ -81,9 +81,9 @@ def _some(look: Look, now: float) -> dict[bytes, tuple[float, set[bytes]]]:
 
 
 def _spans(tails: Sequence[bytes]) -> Iterator[tuple[bytes, Span]]:
-    from generator import copies
+    from generator import span_copies
 
     for tail in tails:
-        for message in copies.messages(tail):
+        for message in span_copies.messages(tail):
             if message is not None:
-                yield from copies.spans(message)
+                yield from span_copies.spans(message)

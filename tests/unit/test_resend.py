@@ -15,9 +15,9 @@ from opentelemetry.proto.trace.v1.trace_pb2 import TracesData
 
 from generator.cli import cli
 from generator.commands.resend import as_text
-from generator.copies import LATEST, messages
 from generator.incident.moment import parse_time
 from generator.resend import SLACK, Resent, _take
+from generator.span_copies import LATEST, messages
 from generator.units import Duration
 
 ROOT = Path(__file__).resolve().parents[2]
